@@ -1,0 +1,36 @@
+//! What every entry of a shard's log says of itself, whatever it carries.
+
+use crate::ids::{Offset, StreamId};
+
+/// The fixed part of a log entry, beside its payload. The log stores it and looks things up by
+/// stream, offset and time; only the engine knows what the kinds mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHead {
+    /// What the entry is; the engine's numbers.
+    pub kind: u8,
+    /// See the `FLAG_` constants.
+    pub flags: u8,
+    /// The partition it belongs to; 0 when it belongs to none.
+    pub stream: StreamId,
+    /// The first offset, for an entry that holds records; else 0.
+    pub base_offset: Offset,
+    /// How many records, each taking one offset; 0 for an entry that is not readable as records.
+    pub records: u32,
+    /// When it was appended, Unix milliseconds; never less than the entry before.
+    pub time_ms: i64,
+}
+
+impl EntryHead {
+    /// The entry leads to free space, so it is let in when the disk is full.
+    pub const FLAG_FREES_SPACE: u8 = 1;
+
+    /// Whether the entry holds records that a reader may be given.
+    pub fn holds_records(&self) -> bool {
+        self.records > 0
+    }
+
+    /// One past the last offset it holds.
+    pub fn next_offset(&self) -> Offset {
+        self.base_offset + u64::from(self.records)
+    }
+}

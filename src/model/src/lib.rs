@@ -1,0 +1,21 @@
+//! The words of the broker: identifiers, limits, requests, replies and error codes.
+//!
+//! Every other crate speaks in these types. There is no I/O here, no clock and nothing
+//! asynchronous, and nothing that exists on Linux only.
+
+pub mod entry;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod reply;
+pub mod request;
+pub mod topic;
+
+pub use entry::EntryHead;
+pub use error::{ErrorCode, Rejection};
+pub use ids::{CoreId, Lsn, Offset, PartitionHandle, PartitionIndex, ShardId, StreamId, TopicId};
+pub use name::{ConsumerName, NameError, TopicName};
+pub use reply::Reply;
+pub use request::{Request, StartPosition};
+pub use topic::{AckLevel, PartitionPlace, TopicChange, TopicConfig, TopicInfo};
