@@ -1,1 +1,35 @@
-//! (being written)
+//! What the machine offers and what the process may use of it: CPUs, NUMA nodes, memory, limits,
+//! and what its disk and loopback can do at best.
+//!
+//! It chooses CPUs for cores and sizes budgets; it starts no executor and knows nothing of topics,
+//! shards or the log.
+
+pub mod cgroup;
+pub mod cpu_locks;
+pub mod cpu_set;
+pub mod filesystem;
+pub mod host;
+pub mod limits;
+pub mod machine;
+pub mod memory;
+pub mod pin;
+pub mod placement;
+pub mod samples;
+pub mod topology;
+
+#[cfg(test)]
+mod fixture;
+
+mod aligned;
+
+pub use cpu_locks::{CpuLocks, LockDir, place};
+pub use cpu_set::CpuSet;
+pub use filesystem::Filesystem;
+pub use host::{Host, HostError, Roots};
+pub use limits::{OpenFiles, locked_memory_bytes_max, raise_open_files};
+pub use machine::Machine;
+pub use memory::{MemoryLimit, MemorySource, cache_budget_bytes, memory_limit};
+pub use pin::pin_current_thread;
+pub use placement::{CoreRequest, Placement, PlacementError, choose_cores};
+pub use samples::{Percentiles, Samples};
+pub use topology::Topology;
