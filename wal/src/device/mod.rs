@@ -6,8 +6,13 @@
 //!
 //! A device works inside one shard's directory. Names are single file names, never paths.
 
+mod file;
+pub mod sim;
+
 use bytes::Bytes;
 
+pub use self::file::FileDevice;
+pub use self::sim::SimDisk;
 use crate::buffer::AlignedBuffer;
 
 /// A file the log has open. The log picks the number and never uses it again.
@@ -53,9 +58,14 @@ pub enum Action {
 pub enum Done {
     Nothing,
     /// `Open`, `OpenReadOnly`, `Create`: the file's length in bytes.
-    Opened { bytes: u64 },
+    Opened {
+        bytes: u64,
+    },
     /// `Read`: the first `bytes` of the buffer are from the file.
-    Read { buffer: AlignedBuffer, bytes: usize },
+    Read {
+        buffer: AlignedBuffer,
+        bytes: usize,
+    },
     /// `List`, in no particular order.
     Listed(Vec<(String, u64)>),
 }
