@@ -1,0 +1,236 @@
+//! Aligned memory that can be handed to a disk, shared between cores and used again.
+//!
+//! A [`Memory`] is one aligned range. An [`AlignedBuffer`] owns a part of one exclusively: parts are
+//! only made by leasing a whole `Memory` that no one else refers to, and by splitting a part in
+//! two. So a block can be filled and frozen while its neighbours are being read elsewhere. This
+//! is the only module of the crate with `unsafe` code.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The alignment of every buffer in memory, bytes.
+pub const ALIGNMENT: usize = 4096;
+
+/// From this length on memory comes straight from the system, on huge pages where it has them.
+const MAPPED_FROM: usize = 2 * 1024 * 1024;
+
+/// One aligned range of memory, zero when new.
+pub struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the range is owned by this value, is not tied to a thread, and is read or written only
+// through `AlignedBuffer`s, which never overlap.
+unsafe impl Send for Memory {}
+// SAFETY: as above; `Memory` itself gives no access to the bytes.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(bytes: usize) -> Arc<Self> {
+        let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let start = if bytes >= MAPPED_FROM { map(bytes) } else { allocate(bytes) };
+        Arc::new(Self { start, bytes })
+    }
+
+    /// The range's length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The whole range as one buffer; the same memory back when something still refers to it.
+    pub(crate) fn lease(mut memory: Arc<Self>) -> Result<AlignedBuffer, Arc<Self>> {
+        if Arc::get_mut(&mut memory).is_none() {
+            return Err(memory);
+        }
+        let bytes = memory.bytes;
+        Ok(AlignedBuffer { memory, start: 0, bytes })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.bytes >= MAPPED_FROM {
+            // SAFETY: the range was mapped by `map` with this length and nothing refers to it now.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        } else {
+            // SAFETY: the range was allocated by `allocate` with this very layout.
+            unsafe { dealloc(self.start.as_ptr(), layout(self.bytes)) };
+        }
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    match Layout::from_size_align(bytes, ALIGNMENT) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a buffer of {bytes} bytes cannot be described"),
+    }
+}
+
+fn allocate(bytes: usize) -> NonNull<u8> {
+    let layout = layout(bytes);
+    // SAFETY: the layout's size is not zero: `Memory::new` asks for at least one page.
+    let start = unsafe { alloc_zeroed(layout) };
+    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Maps a range whose start is a multiple of the huge page, so that it costs few page faults.
+fn map(bytes: usize) -> NonNull<u8> {
+    let spare = bytes + MAPPED_FROM;
+    // SAFETY: an anonymous private mapping at a place of the system's choice touches nothing else.
+    let raw = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            spare,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if raw == libc::MAP_FAILED {
+        handle_alloc_error(layout(bytes));
+    }
+    let first = raw as usize;
+    let start = first.next_multiple_of(MAPPED_FROM);
+    let before = start - first;
+    let after = spare - before - bytes;
+    // SAFETY: both ranges lie within the mapping just made and outside [start, start + bytes);
+    // `start` is not null since the mapping is not.
+    unsafe {
+        if before > 0 {
+            libc::munmap(raw, before);
+        }
+        if after > 0 {
+            libc::munmap((start + bytes) as *mut libc::c_void, after);
+        }
+        libc::madvise(start as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE);
+        NonNull::new_unchecked(start as *mut u8)
+    }
+}
+
+/// A part of a [`Memory`] that nothing else can read or write.
+///
+/// The start in memory is a multiple of [`ALIGNMENT`], as long as it is split at such multiples.
+pub struct AlignedBuffer {
+    memory: Arc<Memory>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AlignedBuffer {
+    /// A buffer of its own, `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        Self { memory: Memory::new(len), start: 0, bytes: len }
+    }
+
+    /// Splits the buffer: the first `at` bytes are returned, the rest stays.
+    ///
+    /// # Panics
+    /// When `at` is more than the length.
+    #[must_use]
+    pub fn split_to(&mut self, at: usize) -> Self {
+        assert!(at <= self.bytes, "split at {at} of {} bytes", self.bytes);
+        let first = Self { memory: self.memory.clone(), start: self.start, bytes: at };
+        self.start += at;
+        self.bytes -= at;
+        first
+    }
+
+    /// Drops all but the first `bytes`; more than there are changes nothing.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.bytes = self.bytes.min(bytes);
+    }
+
+    /// The memory this is a part of. It stays in use as long as any part does.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Makes the buffer read-only and shareable.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Deref for AlignedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: [start, start + bytes) lies in the memory (checked by lease and split_to), is
+        // initialised (zero when mapped or allocated), and no other buffer covers any of it.
+        unsafe {
+            std::slice::from_raw_parts(self.memory.start.as_ptr().add(self.start), self.bytes)
+        }
+    }
+}
+
+impl DerefMut for AlignedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` is the only way to this part.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.memory.start.as_ptr().add(self.start), self.bytes)
+        }
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<AlignedBuffer> for Bytes {
+    fn from(buffer: AlignedBuffer) -> Bytes {
+        buffer.freeze()
+    }
+}
+
+impl fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedBuffer({} bytes)", self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_zero_and_aligned() {
+        for len in [1, 4096, 5000, MAPPED_FROM, 3 * MAPPED_FROM + 1] {
+            let buffer = AlignedBuffer::zeroed(len);
+            assert_eq!(buffer.len(), len);
+            assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+            assert!(buffer.iter().all(|b| *b == 0));
+        }
+    }
+
+    #[test]
+    fn parts_do_not_touch_each_other() {
+        let mut rest = AlignedBuffer::zeroed(3 * 4096);
+        let mut first = rest.split_to(4096);
+        first.fill(1);
+        let shared = first.freeze();
+        rest.fill(2);
+        assert!(shared.iter().all(|b| *b == 1));
+        assert_eq!(rest.len(), 2 * 4096);
+        assert!(rest.iter().all(|b| *b == 2));
+    }
+
+    #[test]
+    fn memory_is_leased_only_when_free() {
+        let buffer = AlignedBuffer::zeroed(4096);
+        let memory = buffer.memory().clone();
+        let bytes = buffer.freeze();
+        let memory = Memory::lease(memory).map(|_| ()).expect_err("still referred to");
+        drop(bytes);
+        assert!(Memory::lease(memory).is_ok());
+    }
+}
