@@ -1,0 +1,310 @@
+//! A data directory: one small superblock, a lock, and a directory for each shard.
+//!
+//! The superblock, `corelane.dir`, holds what every log in the directory needs to know: the secret
+//! that header checksums are seeded with, the number of shards and the block size. It holds no
+//! absolute path, device or CPU. All here happens at start and at stop, so it goes through plain
+//! blocking files and not through a `LogDevice`.
+//!
+//! A directory is made in two steps, so that a shard's missing log always means damage and never
+//! "not made yet": [`create`] leaves it unfinished, and [`DataDirectory::finish`] is called when
+//! every shard has its log.
+
+mod superblock;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+pub use superblock::{SUPERBLOCK_BYTES, Superblock, SuperblockError};
+
+use crate::device::{FileDevice, LogDevice};
+
+const SUPERBLOCK_NAME: &str = "corelane.dir";
+const SUPERBLOCK_TMP_NAME: &str = "corelane.dir.tmp";
+const LOCK_NAME: &str = "LOCK";
+
+/// Why a data directory cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("{path} is in use{}; stop it first or choose another data directory", by(*.pid))]
+    InUse { path: PathBuf, pid: Option<u32> },
+    #[error("{path} is not a Corelane data directory: it has no {SUPERBLOCK_NAME}")]
+    NotADirectoryOfOurs { path: PathBuf },
+    #[error(
+        "{path} is no Corelane data directory but is not empty (there is {found:?}); \
+         choose an empty or a new directory"
+    )]
+    NotEmpty { path: PathBuf, found: String },
+    #[error("{path} is a Corelane data directory already")]
+    Exists { path: PathBuf },
+    #[error(
+        "{path} was written by a newer Corelane (format {found}, this one reads up to {known}); \
+         use that version"
+    )]
+    Newer { path: PathBuf, found: u32, known: u32 },
+    #[error("{path}/{SUPERBLOCK_NAME} is damaged ({reason}); restore it from a backup")]
+    Damaged { path: PathBuf, reason: SuperblockError },
+    #[error("{path} should have {shards} shards, but {missing} is missing")]
+    MissingShard { path: PathBuf, shards: u16, missing: String },
+    #[error("a data directory has 1 to {max} shards, not {asked}", max = model::limits::SHARDS_MAX)]
+    Shards { asked: u16 },
+    #[error("{doing} {path}: {error}")]
+    Io { doing: &'static str, path: PathBuf, error: io::Error },
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+}
+
+/// A data directory, locked as long as this value lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    superblock: Superblock,
+    lock: Option<File>,
+}
+
+/// Makes a data directory in an empty or not yet existing place and locks it. It is unfinished.
+///
+/// When this returns, the superblock and the shards' directories are durable.
+///
+/// # Errors
+/// `Exists`, `NotEmpty`, `InUse`, `Shards`, `Io`.
+pub fn create(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
+    if shards == 0 || shards > model::limits::SHARDS_MAX {
+        return Err(DirectoryError::Shards { asked: shards });
+    }
+    make_directory(path)?;
+    refuse_foreign(path)?;
+    let lock = take_lock(path)?;
+    if exists(path) {
+        return Err(DirectoryError::Exists { path: path.to_owned() });
+    }
+    let device = FileDevice::open(path)
+        .map_err(|error| failed("open", path)(io::Error::other(error.to_string())))?;
+    let superblock =
+        Superblock { secret, shards, block_bytes: device.block_bytes() as u32, finished: false };
+    let directory = DataDirectory { path: path.to_owned(), superblock, lock: Some(lock) };
+    for shard in 0..shards {
+        make_directory(&directory.shard_path(shard))?;
+    }
+    directory.write_superblock()?;
+    Ok(directory)
+}
+
+/// Opens a data directory and locks it.
+///
+/// # Errors
+/// `NotADirectoryOfOurs`, `Newer`, `Damaged`, `MissingShard`, `InUse`, `Io`.
+pub fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
+    if !exists(path) {
+        return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
+    }
+    let lock = take_lock(path)?;
+    read(path, Some(lock))
+}
+
+/// Opens a data directory to look at it: nothing in it is made or changed. Others may look at the
+/// same time, but no server may use it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_read_only(path: &Path) -> Result<DataDirectory, DirectoryError> {
+    if !exists(path) {
+        return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
+    }
+    let lock = match File::open(path.join(LOCK_NAME)) {
+        Ok(lock) => {
+            hold(path, &lock, FlockOperation::NonBlockingLockShared)?;
+            Some(lock)
+        }
+        // A copy may well lack the lock; then no server has ever opened it.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("open the lock of", path)(error)),
+    };
+    read(path, lock)
+}
+
+/// Whether there is a superblock, good or not.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path.join(SUPERBLOCK_NAME)).is_ok()
+}
+
+/// The name of a shard's directory inside its data directory.
+#[must_use]
+pub fn shard_name(shard: u16) -> String {
+    format!("shard-{shard:04}")
+}
+
+impl DataDirectory {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a shard's log.
+    #[must_use]
+    pub fn shard_path(&self, shard: u16) -> PathBuf {
+        self.path.join(shard_name(shard))
+    }
+
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.superblock.shards
+    }
+
+    /// What header checksums are seeded with.
+    #[must_use]
+    pub fn secret(&self) -> [u8; 16] {
+        self.superblock.secret
+    }
+
+    /// The block size of all logs in the directory.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.superblock.block_bytes as usize
+    }
+
+    /// Whether all shards have their logs. Until then nothing in the directory was ever promised,
+    /// and the logs still missing are to be made.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.superblock.finished
+    }
+
+    /// Says that every shard has its log. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn finish(&mut self) -> Result<(), DirectoryError> {
+        self.superblock.finished = true;
+        self.write_superblock()
+    }
+
+    /// Whether this value keeps others from using the directory.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    fn write_superblock(&self) -> Result<(), DirectoryError> {
+        let tmp = self.path.join(SUPERBLOCK_TMP_NAME);
+        let write = || {
+            // Only the owner may read the secret.
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&tmp)?;
+            file.write_all(&self.superblock.to_bytes())?;
+            file.sync_all()?;
+            fs::rename(&tmp, self.path.join(SUPERBLOCK_NAME))?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(failed("write the superblock of", &self.path))
+    }
+}
+
+fn read(path: &Path, lock: Option<File>) -> Result<DataDirectory, DirectoryError> {
+    let file = path.join(SUPERBLOCK_NAME);
+    let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
+    File::open(&file)
+        .and_then(|file| file.take(SUPERBLOCK_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(failed("read", &file))?;
+    let superblock = Superblock::parse(&bytes).map_err(|reason| match reason {
+        SuperblockError::Newer { found, known } => {
+            DirectoryError::Newer { path: path.to_owned(), found, known }
+        }
+        reason => DirectoryError::Damaged { path: path.to_owned(), reason },
+    })?;
+    let directory = DataDirectory { path: path.to_owned(), superblock, lock };
+    let missing = (0..directory.shards()).find(|shard| !directory.shard_path(*shard).is_dir());
+    match missing {
+        Some(shard) => Err(DirectoryError::MissingShard {
+            path: path.to_owned(),
+            shards: directory.shards(),
+            missing: shard_name(shard),
+        }),
+        None => Ok(directory),
+    }
+}
+
+/// Makes a directory where there is none, durably. Its parents are made as well.
+fn make_directory(path: &Path) -> Result<(), DirectoryError> {
+    let make = || {
+        fs::create_dir_all(path)?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(path)?.sync_all()?;
+        File::open(parent)?.sync_all()
+    };
+    make().map_err(failed("make the directory", path))
+}
+
+/// Refuses a directory with anything in it that is not left over from an interrupted [`create`].
+fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
+    let entries = fs::read_dir(path).map_err(failed("read the directory", path))?;
+    for entry in entries {
+        let entry = entry.map_err(failed("read the directory", path))?;
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let ours = match found.as_str() {
+            // `lost+found` is what an empty file system has.
+            SUPERBLOCK_NAME | SUPERBLOCK_TMP_NAME | LOCK_NAME | "lost+found" => true,
+            name if name.starts_with("shard-") => is_empty_directory(&entry.path()),
+            _ => false,
+        };
+        if !ours && !exists(path) {
+            return Err(DirectoryError::NotEmpty { path: path.to_owned(), found });
+        }
+    }
+    Ok(())
+}
+
+fn is_empty_directory(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn take_lock(path: &Path) -> Result<File, DirectoryError> {
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(path.join(LOCK_NAME))
+        .map_err(failed("open the lock of", path))?;
+    hold(path, &lock, FlockOperation::NonBlockingLockExclusive)?;
+    // The number only makes the message better for whoever comes second.
+    let note = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+    note.map_err(failed("write the lock of", path))?;
+    Ok(lock)
+}
+
+fn hold(path: &Path, lock: &File, how: FlockOperation) -> Result<(), DirectoryError> {
+    match rustix::fs::flock(lock, how) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let pid = (lock.take(16).read_to_string(&mut text).ok())
+                .and_then(|_| text.trim().parse().ok());
+            Err(DirectoryError::InUse { path: path.to_owned(), pid })
+        }
+        Err(errno) => Err(failed("lock", path)(errno.into())),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    move |error| DirectoryError::Io { doing, path, error }
+}
+
+#[cfg(test)]
+mod tests;
