@@ -17,6 +17,8 @@ pub mod records;
 mod reply;
 mod request;
 mod status;
+#[cfg(test)]
+mod testing;
 mod topic;
 
 pub use batch::{BatchError, BatchHeader, BatchSpan, check_batch, split_batches};

@@ -252,3 +252,6 @@ fn read_subscribed(cursor: &mut Cursor) -> Result<Reply, BodyError> {
     let (subscription, offset) = (body.subscription.to_native(), body.offset.to_native());
     Ok(Reply::Subscribed { subscription, offset })
 }
+
+#[cfg(test)]
+mod tests;

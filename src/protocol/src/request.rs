@@ -382,3 +382,6 @@ fn put_partition_body(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
