@@ -1,8 +1,25 @@
-//! The write-ahead log of one shard.
+//! The write-ahead log of one shard: format, writer, reader, recovery and cleaning.
+//!
+//! A state machine without I/O of its own: it submits [`device::Action`]s to a
+//! [`device::LogDevice`] and is told how each ended. There is no clock here (time comes as a
+//! value), no randomness, no thread and nothing asynchronous. It never learns what a topic is: a
+//! partition is a [`model::StreamId`] with a label, an entry is a head and some bytes.
 
 pub mod buffer;
+pub mod config;
+pub mod crc;
 pub mod device;
+pub mod error;
+pub mod fold;
+pub mod format;
+pub mod read;
+pub mod stats;
+pub mod wal;
 
 pub use buffer::AlignedBuffer;
-/// The log of one shard.
-pub struct Wal;
+pub use config::WalConfig;
+pub use error::{OpenError, WalFailure};
+pub use fold::{Cut, EntryHead, FREES_SPACE, Fold, Recovered};
+pub use read::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+pub use stats::{SegmentUse, StreamUse, WalStats};
+pub use wal::{Room, Wal};

@@ -1,0 +1,121 @@
+//! An entry's record in the table of its block.
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | kind: the host's, not looked at |
+//! | 1 | 1 | flags: bit 0 "frees space" |
+//! | 2 | 2 | zero |
+//! | 4 | 4 | stream; 0: none |
+//! | 8 | 4 | payload bytes |
+//! | 12 | 4 | CRC32C of the payload |
+//! | 16 | 8 | base offset |
+//! | 24 | 8 | time, Unix milliseconds, signed |
+//! | 32 | 4 | records: offsets that the entry takes; 0: not a batch, readers pass over it |
+//! | 36 | 4 | zero |
+
+use model::StreamId;
+
+use super::{i64_at, put_i64, put_u32, put_u64, u32_at, u64_at};
+
+/// Length of a record in the table, bytes.
+pub const RECORD_BYTES: usize = 40;
+/// Flag: the entry may be written when the disk is full, since it lets space be freed.
+pub const FREES_SPACE: u8 = 1;
+
+/// What an entry says of itself beside its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryHead {
+    /// The host's number for what the entry is.
+    pub kind: u8,
+    pub flags: u8,
+    /// The stream a batch belongs to; `StreamId(0)` for none.
+    pub stream: StreamId,
+    /// The first offset of a batch.
+    pub base_offset: u64,
+    /// How many offsets a batch takes; 0 for an entry that is no batch.
+    pub records: u32,
+    /// Append time, Unix milliseconds.
+    pub time_ms: i64,
+}
+
+impl EntryHead {
+    /// Whether readers of the stream get this entry.
+    pub fn is_batch(&self) -> bool {
+        self.records > 0 && self.stream.0 != 0
+    }
+
+    /// The last offset of a batch.
+    pub fn last_offset(&self) -> u64 {
+        self.base_offset.saturating_add(u64::from(self.records.max(1)) - 1)
+    }
+}
+
+/// One record of a block's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRecord {
+    pub head: EntryHead,
+    pub payload_bytes: u32,
+    pub payload_crc: u32,
+}
+
+impl EntryRecord {
+    pub fn encode(&self, to: &mut [u8; RECORD_BYTES]) {
+        to[0] = self.head.kind;
+        to[1] = self.head.flags;
+        to[2] = 0;
+        to[3] = 0;
+        put_u32(to, 4, self.head.stream.0);
+        put_u32(to, 8, self.payload_bytes);
+        put_u32(to, 12, self.payload_crc);
+        put_u64(to, 16, self.head.base_offset);
+        put_i64(to, 24, self.head.time_ms);
+        put_u32(to, 32, self.head.records);
+        put_u32(to, 36, 0);
+    }
+
+    /// Reads a record. The table's checksum says whether it is to be believed.
+    pub fn decode(from: &[u8; RECORD_BYTES]) -> Self {
+        Self {
+            head: EntryHead {
+                kind: from[0],
+                flags: from[1],
+                stream: StreamId(u32_at(from, 4)),
+                base_offset: u64_at(from, 16),
+                time_ms: i64_at(from, 24),
+                records: u32_at(from, 32),
+            },
+            payload_bytes: u32_at(from, 8),
+            payload_crc: u32_at(from, 12),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::hex;
+
+    #[test]
+    fn golden_bytes() {
+        let record = EntryRecord {
+            head: EntryHead {
+                kind: 2,
+                flags: FREES_SPACE,
+                stream: StreamId(0x0102_0304),
+                base_offset: 0x1112_1314_1516_1718,
+                records: 0x2122_2324,
+                time_ms: -2,
+            },
+            payload_bytes: 0x3132_3334,
+            payload_crc: 0x4142_4344,
+        };
+        let mut bytes = [0xff; RECORD_BYTES];
+        record.encode(&mut bytes);
+        assert_eq!(
+            hex(&bytes),
+            "0201000004030201343332314443424118171615141312\
+             11feffffffffffffff2423222100000000"
+        );
+        assert_eq!(EntryRecord::decode(&bytes), record);
+    }
+}
