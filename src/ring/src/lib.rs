@@ -8,7 +8,7 @@
 //! Inside a glommio executor the loop of a core is
 //!
 //! ```no_run
-//! # async fn core(ring: std::rc::Rc<std::cell::RefCell<ring::Ring>>) -> std::io::Result<()> {
+//! # async fn core(ring: std::rc::Rc<std::cell::RefCell<corelane_ring::Ring>>) -> std::io::Result<()> {
 //! let parker = ring.borrow_mut().parker()?;
 //! loop {
 //!     ring.borrow_mut().submit()?;
