@@ -9,11 +9,13 @@ pub mod buffer;
 pub mod config;
 pub mod crc;
 pub mod device;
+pub mod directory;
 pub mod error;
 pub mod fold;
 pub mod format;
 pub mod read;
 pub mod stats;
+pub mod verify;
 pub mod wal;
 
 pub use buffer::AlignedBuffer;
