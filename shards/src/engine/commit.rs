@@ -1,0 +1,196 @@
+//! Commit and truncation: revealing entries in the log's order, and taking back the newest.
+
+use model::{Lsn, StreamId};
+
+use crate::engine::{Effect, Engine};
+use crate::partition::Partition;
+use crate::rejection;
+use crate::topics::Stage;
+use crate::undo::UndoChange;
+
+impl Engine {
+    /// The log is committed up to `upto` (as far as this engine has appended): what those
+    /// entries say may be seen from now on. Costs a few loads per entry; partitions without a
+    /// new entry are not looked at.
+    pub fn commit(&mut self, upto: Lsn) {
+        while self.committed_lsn < upto {
+            let Some(undo) = self.undo.pop_front() else { return };
+            self.committed_lsn = self.committed_lsn.next();
+            self.reveal(undo.change, true);
+        }
+    }
+
+    /// Takes back every entry after `lsn`, newest first. The state is then that of a fresh
+    /// fold of the log up to `lsn`. A [`crate::SnapshotCursor`] taken before is of no use after.
+    ///
+    /// # Panics
+    /// If `lsn` is before the last committed entry: what was shown cannot be taken back.
+    pub fn truncate(&mut self, lsn: Lsn) {
+        assert!(lsn >= self.committed_lsn, "entry {lsn} is committed: it cannot be taken back");
+        while self.last_lsn > lsn {
+            let undo = self.undo.pop_back().expect("one record for each uncommitted entry");
+            self.last_lsn = Lsn(self.last_lsn.0 - 1);
+            self.counters.time_ms = undo.time_before_ms;
+            self.take_back(undo.change);
+        }
+    }
+
+    /// `tells`: the host is told; replay tells nobody, since the host asks afterwards.
+    pub(super) fn reveal(&mut self, change: UndoChange, tells: bool) {
+        match change {
+            UndoChange::Batch { stream, records, bytes, .. } => {
+                let Some(partition) = self.streams.get_mut(stream) else { return };
+                partition.shown.next_offset += u64::from(records);
+                partition.shown.bytes += u64::from(bytes);
+                self.readers.wake(stream, u64::from(bytes));
+            }
+            UndoChange::PartitionCreated { stream } => {
+                if let Some(partition) = self.streams.get_mut(stream) {
+                    partition.shown.created = true;
+                }
+            }
+            UndoChange::PartitionDeleted { stream, .. } => self.reveal_deletion(stream, tells),
+            UndoChange::OffsetCommitted { stream, consumer, after, .. } => {
+                let partition = self.streams.get_mut(stream);
+                if let Some(found) = partition.and_then(|p| p.consumers.get_mut(&consumer)) {
+                    found.shown = Some(after);
+                }
+            }
+            UndoChange::LogStartAdvanced { stream, after, bytes, .. } => {
+                let Some(partition) = self.streams.get_mut(stream) else { return };
+                partition.shown.first_offset = after;
+                partition.shown.bytes -= bytes;
+                self.tell(tells, Effect::LogStart { stream, first_offset: after });
+            }
+            UndoChange::TopicCreated { id } => {
+                self.reveal_stage(id, Stage::Live);
+                self.tell(tells, Effect::TopicsChanged);
+            }
+            UndoChange::TopicAltered { id, configs, .. } => {
+                if let Some(topic) = self.topics.get_mut(id) {
+                    let [_, (version, config)] = *configs;
+                    (topic.shown_version, topic.shown_config) = (version, config);
+                }
+                self.tell(tells, Effect::TopicsChanged);
+            }
+            UndoChange::TopicDeleted { id, .. } => {
+                self.reveal_stage(id, Stage::Tombstone);
+                self.tell(tells, Effect::TopicsChanged);
+            }
+            UndoChange::TombstoneCleared { id, .. } => {
+                self.topics.remove(id);
+                self.tell(tells, Effect::TopicsChanged);
+            }
+            UndoChange::PartitionAltered { .. }
+            | UndoChange::ProducersExpired { .. }
+            | UndoChange::ProducerIdsAllocated { .. } => {}
+        }
+    }
+
+    fn reveal_stage(&mut self, id: model::TopicId, stage: Stage) {
+        if let Some(topic) = self.topics.get_mut(id) {
+            topic.shown = stage;
+        }
+    }
+
+    fn reveal_deletion(&mut self, stream: StreamId, tells: bool) {
+        let Some(partition) = self.streams.remove(stream) else { return };
+        let handle = model::PartitionHandle { topic: partition.topic, stream, shard: self.shard };
+        for reader in self.readers.remove_stream(stream) {
+            let rejection = rejection::unknown_partition(handle);
+            self.tell(tells, Effect::Ended { reader, rejection });
+        }
+        self.tell(tells, Effect::PartitionRemoved { stream });
+    }
+
+    /// Several changes of the topics in a row are told once.
+    fn tell(&mut self, tells: bool, effect: Effect) {
+        if tells && self.notices.back() != Some(&effect) {
+            self.notices.push_back(effect);
+        }
+    }
+
+    fn take_back(&mut self, change: UndoChange) {
+        match change {
+            UndoChange::PartitionCreated { stream } => {
+                if let Some(partition) = self.streams.remove(stream) {
+                    self.places.remove(&(partition.topic, partition.index));
+                }
+                self.counters.stream_next = stream;
+            }
+            UndoChange::TopicCreated { id } => {
+                self.topics.remove(id);
+                self.counters.topic_next = id;
+            }
+            UndoChange::TopicAltered { id, lsn_before, configs } => {
+                if let Some(topic) = self.topics.get_mut(id) {
+                    let [(version, config), _] = *configs;
+                    (topic.record.config_version, topic.record.config) = (version, config);
+                    topic.lsn = lsn_before;
+                }
+            }
+            UndoChange::TopicDeleted { id, lsn_before } => {
+                self.topics.set_stage(id, Stage::Live, lsn_before);
+            }
+            UndoChange::TombstoneCleared { id, lsn_before } => {
+                self.topics.set_stage(id, Stage::Tombstone, lsn_before);
+            }
+            UndoChange::ProducerIdsAllocated { before } => {
+                self.counters.producer_id_next = before;
+                self.producer_ids.cut(before);
+            }
+            change => self.take_back_from_partition(change),
+        }
+    }
+
+    fn take_back_from_partition(&mut self, change: UndoChange) {
+        match change {
+            UndoChange::Batch { stream, records, bytes, lsn_before, producer } => {
+                let partition = self.changed(stream);
+                partition.next_offset -= u64::from(records);
+                partition.bytes -= u64::from(bytes);
+                partition.producers.undo(producer);
+                partition.lsn = lsn_before;
+            }
+            UndoChange::PartitionAltered { stream, lsn_before, before } => {
+                let partition = self.changed(stream);
+                (partition.config_version, partition.config) = *before;
+                partition.lsn = lsn_before;
+            }
+            UndoChange::PartitionDeleted { stream, lsn_before } => {
+                let partition = self.changed(stream);
+                partition.deleted = false;
+                partition.lsn = lsn_before;
+                let place = (partition.topic, partition.index);
+                self.places.insert(place, stream);
+            }
+            UndoChange::OffsetCommitted { stream, lsn_before, consumer, before, .. } => {
+                let partition = self.changed(stream);
+                partition.lsn = lsn_before;
+                match (before, partition.consumers.get_mut(&consumer)) {
+                    (Some(offset), Some(found)) => found.offset = offset,
+                    _ => {
+                        partition.consumers.remove(&consumer);
+                    }
+                }
+            }
+            UndoChange::LogStartAdvanced { stream, lsn_before, before, bytes, .. } => {
+                let partition = self.changed(stream);
+                partition.first_offset = before;
+                partition.bytes += bytes;
+                partition.lsn = lsn_before;
+            }
+            UndoChange::ProducersExpired { stream, lsn_before, producers } => {
+                let partition = self.changed(stream);
+                producers.into_iter().for_each(|p| partition.producers.put_back(p));
+                partition.lsn = lsn_before;
+            }
+            _ => {}
+        }
+    }
+
+    /// A partition with an uncommitted change stays until that is committed.
+    fn changed(&mut self, stream: StreamId) -> &mut Partition {
+        self.streams.get_mut(stream).expect("an uncommitted change keeps its partition")
+    }
+}

@@ -1,0 +1,51 @@
+//! Where the engine's entries go.
+//!
+//! The host puts the shard's write-ahead log behind this; tests put a vector behind it.
+
+use model::{EntryHead, ErrorCode, Lsn, Rejection};
+
+/// Whether an entry would be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Yes,
+    /// Too much is waiting for the disk; there will be room after completions.
+    Backlog,
+    /// Only entries that free space are let in.
+    DiskFull,
+    /// A write has failed: nothing is let in until the shard is opened again.
+    ReadOnly,
+}
+
+/// A shard's log, as the engine writes it.
+pub trait Journal {
+    /// Takes an entry whose payload lies in several slices. Its number is one more than the
+    /// last's. The engine has asked [`Journal::room`] before.
+    fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn;
+
+    /// Whether an entry of this size would be let in now.
+    fn room(&self, payload_bytes: usize, frees_space: bool) -> Room;
+}
+
+/// Turns "no room" into the answer a client gets.
+pub(crate) fn admit(
+    journal: &impl Journal,
+    payload_bytes: usize,
+    frees_space: bool,
+) -> Result<(), Rejection> {
+    let (code, message) = match journal.room(payload_bytes, frees_space) {
+        Room::Yes => return Ok(()),
+        Room::Backlog => {
+            (ErrorCode::Busy, "too much is waiting for this shard's disk; try again shortly")
+        }
+        Room::DiskFull => (
+            ErrorCode::DiskFull,
+            "the disk of the data directory is full; free space, delete topics or shorten retention",
+        ),
+        Room::ReadOnly => (
+            ErrorCode::ShardReadOnly,
+            "a write to this shard's log has failed and it takes no more; check the disk and \
+             restart the server",
+        ),
+    };
+    Err(Rejection::new(code, message))
+}

@@ -1,0 +1,122 @@
+//! One partition's state: what has been decided at append, and beside it what commit has shown.
+
+use std::collections::BTreeMap;
+
+use model::{ConsumerName, Lsn, Offset, PartitionIndex, TopicConfig, TopicId, TopicName};
+
+use crate::codec::{self, DecodeError, Fields};
+use crate::entry::read_consumer;
+use crate::producer::Producers;
+
+/// A partition whose log ends at `next_offset`.
+pub(crate) struct Partition {
+    pub topic: TopicId,
+    pub index: PartitionIndex,
+    pub name: TopicName,
+    pub config: TopicConfig,
+    pub config_version: u32,
+    /// The last entry that changed this partition.
+    pub lsn: Lsn,
+    /// One past the newest appended offset.
+    pub next_offset: Offset,
+    pub first_offset: Offset,
+    /// Payload bytes of the batches from `first_offset` on.
+    pub bytes: u64,
+    pub producers: Producers,
+    pub consumers: BTreeMap<ConsumerName, Consumer>,
+    /// Its deletion is appended: it takes no more changes, and is gone once that is committed.
+    pub deleted: bool,
+    pub shown: Shown,
+}
+
+/// What commit has revealed: the only part that readers and other shards are told of.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shown {
+    pub created: bool,
+    pub first_offset: Offset,
+    /// The high watermark: one past the newest committed offset.
+    pub next_offset: Offset,
+    pub bytes: u64,
+}
+
+/// A named consumer's committed offset.
+#[derive(Clone, Copy)]
+pub(crate) struct Consumer {
+    pub offset: Offset,
+    /// The newest one whose entry is committed.
+    pub shown: Option<Offset>,
+}
+
+impl Partition {
+    pub fn new(
+        topic: TopicId,
+        index: PartitionIndex,
+        name: TopicName,
+        config: TopicConfig,
+        config_version: u32,
+        lsn: Lsn,
+    ) -> Self {
+        Self {
+            topic,
+            index,
+            name,
+            config,
+            config_version,
+            lsn,
+            next_offset: 0,
+            first_offset: 0,
+            bytes: 0,
+            producers: Producers::default(),
+            consumers: BTreeMap::new(),
+            deleted: false,
+            shown: Shown::default(),
+        }
+    }
+
+    /// Everything but `deleted` and `shown`: what the log says, not how far it is committed.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        codec::put_u64(out, self.lsn.0);
+        codec::put_u64(out, self.topic.0);
+        codec::put_u32(out, self.index.0);
+        codec::put_u32(out, self.config_version);
+        codec::put_config(out, &self.config);
+        codec::put_name(out, self.name.as_str());
+        codec::put_u64(out, self.first_offset);
+        codec::put_u64(out, self.next_offset);
+        codec::put_u64(out, self.bytes);
+        codec::put_u32(out, self.consumers.len() as u32);
+        for (name, consumer) in &self.consumers {
+            codec::put_u64(out, consumer.offset);
+            codec::put_name(out, name.as_str());
+        }
+        self.producers.encode(out);
+    }
+
+    /// Reads [`Partition::encode`]; all of it counts as committed.
+    pub fn decode(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+        let lsn = Lsn(fields.u64()?);
+        let (topic, index) = (TopicId(fields.u64()?), PartitionIndex(fields.u32()?));
+        let (config_version, config) = (fields.u32()?, fields.config()?);
+        let name = fields.topic_name()?;
+        let mut partition = Self::new(topic, index, name, config, config_version, lsn);
+        partition.first_offset = fields.u64()?;
+        partition.next_offset = fields.u64()?;
+        partition.bytes = fields.u64()?;
+        if partition.first_offset > partition.next_offset {
+            return Err(DecodeError::BadField("first offset"));
+        }
+        for _ in 0..fields.count(9)? {
+            let offset = fields.u64()?;
+            let consumer = Consumer { offset, shown: Some(offset) };
+            partition.consumers.insert(read_consumer(fields)?, consumer);
+        }
+        partition.producers = Producers::decode(fields)?;
+        partition.shown = Shown {
+            created: true,
+            first_offset: partition.first_offset,
+            next_offset: partition.next_offset,
+            bytes: partition.bytes,
+        };
+        Ok(partition)
+    }
+}
