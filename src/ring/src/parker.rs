@@ -56,6 +56,13 @@ impl Parker {
         Ok(())
     }
 
+    /// Ends the present wait, or the next one, early. For another task of the executor; other
+    /// threads write an eventfd that the ring watches.
+    pub fn wake(&self) {
+        // It fails only when the counter is full, and then the wait ends anyway.
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+    }
+
     fn file(&self) -> io::Result<Rc<BufferedFile>> {
         if let Some(file) = &*self.file.borrow() {
             return Ok(file.clone());

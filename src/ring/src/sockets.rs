@@ -247,6 +247,7 @@ impl Ring {
         result: i32,
         flags: u32,
     ) -> Option<Completion> {
+        self.note_progress();
         let Some(Op::Receive(receive)) = self.ops.get(id as usize) else { return None };
         let Receive { token, socket, epoch, state } = *receive;
         if state == ReceiveState::Ending {

@@ -54,6 +54,13 @@ impl Ring {
         }
     }
 
+    /// A receive has completed: those that wait may have their turn with the next `submit`.
+    pub(crate) fn note_progress(&self) {
+        if !self.starved.queue.is_empty() {
+            self.shared.needs_submit.set(true);
+        }
+    }
+
     /// The ring's own watch fired: a buffer came back.
     pub(crate) fn buffer_returned(&mut self) {
         self.starved.watch = None;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
-use corelane_ring::{Completion, Ring, SendParts};
+use corelane_ring::{Completion, Ring, RingConfig, SendParts};
 
 #[test]
 fn echoes_many_connections_and_odd_sizes() {
@@ -24,6 +24,23 @@ fn echoes_many_connections_and_odd_sizes() {
     for stream in &streams {
         stream.shutdown(Shutdown::Write).expect("shutdown");
         assert_eq!((&mut &*stream).read(&mut [0; 8]).expect("read"), 0, "closed after the echo");
+    }
+}
+
+#[test]
+fn queues_far_too_small_lose_nothing() {
+    for entries in [1, 2] {
+        let config = RingConfig { entries, receive_buffers: 8, receive_buffer_bytes: 256 };
+        let server = EchoThread::start(config, true);
+        std::thread::scope(|scope| {
+            for seed in 0..40u8 {
+                let address = server.address;
+                scope.spawn(move || {
+                    let stream = connect(address);
+                    exchange(&stream, &vec![seed; 20_000]).expect("echo");
+                });
+            }
+        });
     }
 }
 
