@@ -192,7 +192,7 @@ impl<D: LogDevice> Audit<'_, D> {
                 self.open_segment(record, live.get(index + 1).copied(), &mut walk)?;
             }
         }
-        self.report.last_lsn = walk.next_lsn.saturating_sub(1);
+        self.report.last_lsn = walk.last_lsn;
         self.report.promised_lsn = walk.promised;
         if self.report.is_good() && walk.promised > self.report.last_lsn {
             let (file, offset) = walk.end.clone();

@@ -129,7 +129,6 @@ fn start_over(image: Image, seed: u64) {
         Err(error) => panic!("{error}"),
     }
     let mut host = Host::open(disk, &[], 0, seed).unwrap();
-    host.streams.clear();
     for _ in 0..30 {
         host.step();
     }

@@ -22,6 +22,8 @@ pub(super) struct Walk {
     /// What the next block must say; `None` before the first and after a gap.
     follows: Option<Follows>,
     pub(super) next_lsn: u64,
+    /// Of the last block walked.
+    pub(super) last_lsn: u64,
     incarnation: u32,
     /// The furthest LSN that anything calls durable.
     pub(super) promised: u64,
@@ -55,6 +57,7 @@ impl Walk {
             shard: manifest.shard,
             follows: None,
             next_lsn: 0,
+            last_lsn: 0,
             incarnation: 0,
             promised: manifest.durable_lsn,
             ended: false,
@@ -132,7 +135,8 @@ impl<D: LogDevice> Audit<'_, D> {
                 Err(what) => {
                     whole = false;
                     self.damage(&file.name.clone(), at, what);
-                    at = self.next_block(&mut file, at, record, walk)?;
+                    let end = u64::from(record.data_end);
+                    at = self.next_block(&mut file, at, record, end, walk)?;
                 }
             }
         }
@@ -163,20 +167,31 @@ impl<D: LogDevice> Audit<'_, D> {
         }
         let mut seen = Seen::default();
         let mut at = walk.unit as u64;
-        let trouble = loop {
-            match self.block(&mut file, at, record, walk, &mut seen)? {
-                Ok(bytes) => at += bytes,
-                Err(what) => break what,
+        loop {
+            let trouble = match self.block(&mut file, at, record, walk, &mut seen)? {
+                Ok(bytes) => {
+                    at += bytes;
+                    continue;
+                }
+                Err(trouble) => trouble,
+            };
+            walk.end = (file.name.clone(), at);
+            let goes_on = match next {
+                Some(next) => self.continues_in(next, walk)?,
+                None => false,
+            };
+            if goes_on {
+                break;
             }
-        };
-        walk.end = (file.name.clone(), at);
-        let goes_on = match next {
-            Some(next) => self.continues_in(next, walk)?,
-            None => false,
-        };
-        if !goes_on {
-            walk.ended = true;
-            self.judge_tail(&mut file, at, record, walk, trouble)?;
+            if !self.tail_is_damaged(&mut file, at, record, walk, trouble)? {
+                walk.ended = true;
+                break;
+            }
+            let end = file.bytes;
+            at = self.next_block(&mut file, at, record, end, walk)?;
+            if at == end {
+                break;
+            }
         }
         self.source.close(file)
     }
@@ -188,11 +203,7 @@ impl<D: LogDevice> Audit<'_, D> {
         walk: &mut Walk,
     ) -> Result<(), DeviceError> {
         let Some(mut file) = self.segment_file(record, walk)? else { return Ok(()) };
-        let mut at = walk.unit as u64;
-        while let Some((offset, header)) = self.header_from(&mut file, at, record.number, walk)? {
-            walk.promised = walk.promised.max(header.durable_lsn);
-            at = offset + walk.unit as u64;
-        }
+        self.look_ahead(&mut file, walk.unit as u64, record.number, walk)?;
         self.source.close(file)
     }
 
@@ -252,9 +263,12 @@ impl<D: LogDevice> Audit<'_, D> {
         let bytes = self.source.read(file, at, header.block_bytes as usize)?;
         let block = Block { header, header_crc: crc, bytes: Bytes::copy_from_slice(bytes) };
         if let Some((offset, what)) = bad_part(&block) {
-            // At the log's end this is a torn block; the caller knows which it is.
-            if record.state != SegmentState::Sealed && !self.is_promised(&header, walk) {
-                return Ok(Err(what));
+            if record.state != SegmentState::Sealed {
+                // At the log's end this is a torn block, unless something calls it durable.
+                self.look_ahead(file, at, record.number, walk)?;
+                if walk.promised < header.first_lsn {
+                    return Ok(Err(what));
+                }
             }
             self.damage(&file.name.clone(), at + offset as u64, what);
         } else {
@@ -262,15 +276,11 @@ impl<D: LogDevice> Audit<'_, D> {
         }
         walk.follows = Some(Follows { sequence: header.sequence + 1, previous_crc: crc });
         walk.next_lsn = header.first_lsn + u64::from(header.entries);
+        walk.last_lsn = walk.next_lsn - 1;
         walk.incarnation = header.incarnation;
         walk.promised = walk.promised.max(header.durable_lsn);
         self.report.incarnation = self.report.incarnation.max(header.incarnation);
         Ok(Ok(u64::from(header.block_bytes)))
-    }
-
-    /// Whether something read so far calls the block's entries durable.
-    fn is_promised(&self, header: &BlockHeader, walk: &Walk) -> bool {
-        header.entries > 0 && header.first_lsn <= walk.promised
     }
 
     fn count(&mut self, block: &Block, at: u64, file: &str, seen: &mut Seen) {
@@ -308,48 +318,75 @@ impl<D: LogDevice> Audit<'_, D> {
         }
     }
 
-    /// The place of the next block that can be made out after damage, from which the walk goes
-    /// on; the end of the segment's blocks when there is none.
+    /// The place of the next block before `end` that can be made out after damage, from which the
+    /// walk goes on; `end` when there is none.
     fn next_block(
         &mut self,
         file: &mut SourceFile,
         at: u64,
         record: &SegmentRecord,
+        end: u64,
         walk: &mut Walk,
     ) -> Result<u64, DeviceError> {
-        let end = u64::from(record.data_end);
-        let from = at + walk.unit as u64;
-        let found = self.header_from(file, from, record.number, walk)?;
-        let Some((offset, header)) = found.filter(|(offset, _)| *offset < end) else {
-            walk.follows = None;
-            walk.next_lsn = record.last_lsn + 1;
-            return Ok(end);
-        };
-        walk.follows =
-            Some(Follows { sequence: header.sequence, previous_crc: header.previous_crc });
-        walk.next_lsn = header.first_lsn;
         // Its offsets cannot be compared with what is lost.
         self.streams.clear();
-        Ok(offset)
+        let mut from = at + walk.unit as u64;
+        while let Some((offset, header)) = self.header_from(file, from, record.number, walk.unit)? {
+            if offset >= end {
+                break;
+            }
+            // What was cut once may still lie about; it repeats numbers that were walked.
+            if header.first_lsn >= walk.next_lsn && header.incarnation >= walk.incarnation {
+                let (sequence, previous_crc) = (header.sequence, header.previous_crc);
+                walk.follows = Some(Follows { sequence, previous_crc });
+                walk.next_lsn = header.first_lsn;
+                return Ok(offset);
+            }
+            from = offset + walk.unit as u64;
+        }
+        walk.follows = None;
+        // What is missing is said once.
+        walk.next_lsn = match record.state {
+            SegmentState::Sealed => record.last_lsn + 1,
+            _ => walk.next_lsn.max(walk.promised + 1),
+        };
+        Ok(end)
     }
 
-    /// The first good header at or after `from` that is not older than what was walked.
+    /// The first good header at or after `from`.
     fn header_from(
         &mut self,
         file: &mut SourceFile,
         from: u64,
         number: u64,
-        walk: &Walk,
+        unit: usize,
     ) -> Result<Option<(u64, BlockHeader)>, DeviceError> {
         let mut at = from;
         while at + HEADER_BYTES as u64 <= file.bytes {
-            let head = self.source.read(file, at, walk.unit)?;
-            if let Ok((header, _)) = BlockHeader::parse(head, &self.secret, number, at, walk.unit) {
+            let head = self.source.read(file, at, unit)?;
+            if let Ok((header, _)) = BlockHeader::parse(head, &self.secret, number, at, unit) {
                 return Ok(Some((at, header)));
             }
-            at += walk.unit as u64;
+            at += unit as u64;
         }
         Ok(None)
+    }
+
+    /// Takes in what all headers from `from` on call durable; how many there are.
+    fn look_ahead(
+        &mut self,
+        file: &mut SourceFile,
+        from: u64,
+        number: u64,
+        walk: &mut Walk,
+    ) -> Result<u64, DeviceError> {
+        let (mut at, mut found) = (from, 0);
+        while let Some((offset, header)) = self.header_from(file, at, number, walk.unit)? {
+            walk.promised = walk.promised.max(header.durable_lsn);
+            at = offset + walk.unit as u64;
+            found += 1;
+        }
+        Ok(found)
     }
 
     /// Where a block of any kind begins in a segment that should hold none.
@@ -384,35 +421,31 @@ impl<D: LogDevice> Audit<'_, D> {
         Ok(goes_on)
     }
 
-    /// The log ends at `at`: by itself, in a torn write, or by damage.
-    fn judge_tail(
+    /// No block follows at `at`. True when something calls entries durable that should be there;
+    /// else the log ends by itself or in a torn write.
+    fn tail_is_damaged(
         &mut self,
         file: &mut SourceFile,
         at: u64,
         record: &SegmentRecord,
         walk: &mut Walk,
         trouble: String,
-    ) -> Result<(), DeviceError> {
-        let mut from = at;
-        let mut beyond = 0u64;
-        while let Some((offset, header)) = self.header_from(file, from, record.number, walk)? {
-            beyond += 1;
-            walk.promised = walk.promised.max(header.durable_lsn);
-            from = offset + walk.unit as u64;
-        }
+    ) -> Result<bool, DeviceError> {
+        let beyond = self.look_ahead(file, at, record.number, walk)?;
         let name = file.name.clone();
-        let next = walk.next_lsn;
-        if walk.promised >= next && next > 0 {
-            let promised = walk.promised;
-            let what = format!("{trouble}; entries {next} to {promised} were durable");
+        let (next, promised) = (walk.next_lsn, walk.promised);
+        if promised >= next && next > 0 {
+            let what = format!("{trouble}; entries from {next} on were durable");
             self.damage(&name, at, what);
-        } else if beyond > 0 {
+            return Ok(true);
+        }
+        if beyond > 0 {
             let what = format!(
                 "the log ends here; {beyond} blocks after it were never acknowledged or were cut"
             );
             self.note(&name, at, what);
         }
-        Ok(())
+        Ok(false)
     }
 }
 

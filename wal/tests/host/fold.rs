@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use corelane_wal::Fold;
-use model::{EntryHead, Lsn, StreamId};
+use corelane_wal::{EntryHead, Fold};
+use model::{Lsn, StreamId};
 
 use super::{Entry, KIND_BATCH, KIND_NOTE, KIND_REMOVED, KIND_STREAM_MADE, KIND_TRIMMED};
 
@@ -41,7 +41,7 @@ pub fn apply(streams: &mut BTreeMap<u32, Stream>, lsn: u64, entry: &Entry) {
     stream.digest = digest(stream.digest ^ lsn, &entry.payload);
     match head.kind {
         KIND_STREAM_MADE => stream.alive = true,
-        KIND_BATCH => stream.next_offset = head.next_offset(),
+        KIND_BATCH => stream.next_offset = entry.next_offset(),
         KIND_TRIMMED => stream.log_start = offset_in(&entry.payload),
         KIND_REMOVED => stream.alive = false,
         other => panic!("an entry of kind {other} was never appended"),

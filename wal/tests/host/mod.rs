@@ -1,14 +1,16 @@
 //! A small host of the log: streams that get batches, are trimmed and removed, and a checkpoint of
 //! them. It keeps the truth beside the log: every entry ever appended, by LSN.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 pub mod fold;
 pub mod read;
 
 use std::collections::BTreeMap;
 
 use corelane_wal::device::sim::{Dice, SimDisk};
-use corelane_wal::{OpenError, Room, Wal, WalConfig};
-use model::{EntryHead, Lsn, StreamId};
+use corelane_wal::{EntryHead, OpenError, Room, Wal, WalConfig};
+use model::{Lsn, StreamId};
 
 use fold::{Replay, Stream, fold_truth};
 
@@ -19,6 +21,8 @@ pub const KIND_TRIMMED: u8 = 3;
 pub const KIND_REMOVED: u8 = 4;
 pub const KIND_NOTE: u8 = 5;
 
+/// The flag of entries that are let in when the disk is full.
+const FREES_SPACE: u8 = 1;
 const STREAMS_MAX: u64 = 5;
 
 /// An entry as it was appended.
@@ -26,6 +30,13 @@ const STREAMS_MAX: u64 = 5;
 pub struct Entry {
     pub head: EntryHead,
     pub payload: Vec<u8>,
+}
+
+impl Entry {
+    /// One past the last offset it holds.
+    pub fn next_offset(&self) -> u64 {
+        self.head.base_offset + u64::from(self.head.records)
+    }
 }
 
 pub struct Host {
@@ -49,6 +60,8 @@ pub struct Host {
     /// In every payload, so that no two entries ever written are alike.
     nonce: u64,
     pub check_reads: bool,
+    /// Nothing is trimmed or removed, so no segment is used again.
+    pub keeps_all: bool,
     /// The disk's point when the opening of the log began.
     pub made_at: usize,
 }
@@ -129,6 +142,7 @@ impl Host {
             now_ns: 1,
             nonce: seed << 32,
             check_reads: true,
+            keeps_all: false,
             made_at,
         })
     }
@@ -202,7 +216,7 @@ impl Host {
     pub fn append_some(&mut self) {
         for _ in 0..=self.dice.below(4) {
             let entry = self.draw_entry();
-            let frees = entry.head.flags & EntryHead::FLAG_FREES_SPACE != 0;
+            let frees = entry.head.flags & FREES_SPACE != 0;
             if self.wal.room(entry.payload.len(), frees) != Room::Yes {
                 return;
             }
@@ -231,12 +245,14 @@ impl Host {
         let number = alive[self.dice.below(alive.len() as u64) as usize];
         let stream = &self.streams[&number];
         match self.dice.below(40) {
-            0 => {
+            0 if !self.keeps_all => {
                 let length = stream.next_offset - stream.log_start;
                 let start = stream.log_start + self.dice.below(length + 1);
                 self.entry(KIND_TRIMMED, number, start.to_le_bytes().to_vec())
             }
-            1 if made > 2 && self.dice.chance(4) => self.entry(KIND_REMOVED, number, Vec::new()),
+            1 if made > 2 && !self.keeps_all && self.dice.chance(4) => {
+                self.entry(KIND_REMOVED, number, Vec::new())
+            }
             2 => self.entry(KIND_NOTE, 0, Vec::new()),
             _ => self.batch(number),
         }
@@ -274,7 +290,7 @@ impl Host {
         let last = self.truth.last().map_or(1_000, |entry| entry.head.time_ms);
         let time_ms = last + self.dice.below(3) as i64;
         let frees = matches!(kind, KIND_TRIMMED | KIND_REMOVED);
-        let flags = if frees { EntryHead::FLAG_FREES_SPACE } else { 0 };
+        let flags = if frees { FREES_SPACE } else { 0 };
         let stream = StreamId(stream);
         let head = EntryHead { kind, flags, stream, base_offset: 0, records: 0, time_ms };
         Entry { head, payload }
@@ -307,6 +323,7 @@ impl Host {
                     self.checkpoint = Some(self.streams.keys().copied().collect());
                 }
             }
+            Some(rest) if !self.wal.checkpoint_room() => self.checkpoint = Some(rest),
             Some(mut rest) => match rest.pop() {
                 Some(number) => {
                     let piece =

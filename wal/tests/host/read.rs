@@ -31,18 +31,32 @@ impl Host {
         }
     }
 
-    /// What is durable of the stream from `from` on comes back whole, in order and unchanged.
+    /// Reads every stream from its start; the first step that is not what it should be.
+    pub fn read_everything(&mut self) -> Result<(), ReadStep> {
+        for (number, stream) in self.streams.clone() {
+            if stream.alive {
+                self.compare_stream(number, stream.log_start)?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_stream(&mut self, number: u32, from: u64) {
+        if let Err(step) = self.compare_stream(number, from) {
+            panic!("stream {number} from {from}: {step:?}");
+        }
+    }
+
+    /// What is durable of the stream from `from` on comes back whole, in order and unchanged.
+    fn compare_stream(&mut self, number: u32, from: u64) -> Result<(), ReadStep> {
         let durable = self.wal.durable_lsn().0 as usize;
         let holds = |entry: &&Entry| entry.head.stream.0 == number && entry.head.records > 0;
         let written: Vec<Entry> = self.truth[..durable].iter().filter(holds).cloned().collect();
-        let end = written.last().map_or(0, |entry| entry.head.next_offset());
+        let end = written.last().map_or(0, |entry| entry.next_offset());
         let wanted: Vec<&Entry> =
-            written.iter().filter(|entry| entry.head.next_offset() > from).collect();
+            written.iter().filter(|entry| entry.next_offset() > from).collect();
         let max_bytes = 1 + self.dice.below(20_000) as usize;
-        let read = self.read_stream(number, from, end, max_bytes).unwrap_or_else(|step| {
-            panic!("stream {number} from {from} to {end}: {step:?}");
-        });
+        let read = self.read_stream(number, from, end, max_bytes)?;
         let mut bytes = Vec::new();
         let mut next = wanted.first().map_or(from, |entry| entry.head.base_offset);
         for batches in &read {
@@ -60,6 +74,7 @@ impl Host {
         assert!(bytes == expected, "stream {number} from {from} to {end}");
         let entries: u32 = read.iter().map(|batches| batches.entries).sum();
         assert_eq!(entries as usize, wanted.len());
+        Ok(())
     }
 
     /// All batches from `from` to `end`, or the step that ended the read otherwise.
