@@ -4,6 +4,7 @@
 //! trust (sealed segments) is read here, and what recovery would cut or refuse is told apart by
 //! the same rule. Nothing is written. Streams' entries mean nothing here beyond their heads.
 
+mod block;
 mod ends;
 mod segment;
 mod source;
@@ -16,7 +17,7 @@ use crate::device::{DeviceError, FileDevice, LogDevice};
 use crate::directory::{self, DataDirectory, DirectoryError};
 use crate::format::manifest::{Manifest, SegmentRecord, SegmentState};
 use crate::format::names;
-use segment::Walk;
+use block::Walk;
 use source::Source;
 
 /// Something found at a place.
@@ -66,6 +67,26 @@ impl LogReport {
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.damage.is_empty()
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!(
+            "{} segments, {} blocks, {} entries ({} to {}), {} batches with {} records in {} \
+             streams, {} footers, {} checkpoints, {} bytes read",
+            self.segments,
+            self.blocks,
+            self.entries,
+            self.first_lsn,
+            self.last_lsn,
+            self.batches,
+            self.records,
+            self.streams,
+            self.footers,
+            self.checkpoints,
+            self.bytes_read
+        )
     }
 }
 

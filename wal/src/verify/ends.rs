@@ -1,7 +1,7 @@
 //! What frames the blocks: the manifest's slots, footers, checkpoints.
 
 use super::Audit;
-use super::segment::Seen;
+use super::block::Seen;
 use super::source::SourceFile;
 use crate::device::{DeviceError, LogDevice};
 use crate::format::checkpoint::{
