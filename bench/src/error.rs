@@ -1,0 +1,44 @@
+//! Why a bench run could not be made.
+
+use std::io;
+use std::net::SocketAddr;
+
+use model::Rejection;
+
+/// A run that did not happen or was cut short. Each is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{0}")]
+    Options(String),
+    #[error("cannot connect to {address}: {source}; is the server running there?")]
+    Connect { address: SocketAddr, source: io::Error },
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+    #[error("the server sent what the protocol does not allow: {0}")]
+    Protocol(String),
+    #[error("the server refused to {doing}: {rejection}")]
+    Rejected { doing: String, rejection: Rejection },
+    #[error("the server closed a connection during the run{0}")]
+    Closed(String),
+    #[error("the server started by the bench {0}")]
+    Server(String),
+    #[error("no reply for {seconds} s with {outstanding} requests under way: the server is stuck")]
+    Stuck { seconds: u64, outstanding: u64 },
+    #[error(transparent)]
+    Ring(#[from] ring::RingError),
+    #[error("stopped by a signal before the end of the run")]
+    Interrupted,
+}
+
+impl From<protocol::FrameError> for BenchError {
+    fn from(error: protocol::FrameError) -> Self {
+        BenchError::Protocol(error.to_string())
+    }
+}
+
+impl BenchError {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> BenchError {
+        let doing = doing.into();
+        move |source| BenchError::Io { doing, source }
+    }
+}

@@ -1,0 +1,134 @@
+//! One connection of the load: its role, what has arrived in part, and what is being sent.
+
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use bytes::Bytes;
+use model::Reply;
+use protocol::{ProduceAck, kind};
+use ring::{Ring, SendParts};
+
+use crate::error::BenchError;
+use crate::generator::consumer::Consumer;
+use crate::generator::inbound::Inbound;
+use crate::generator::producer::Producer;
+use crate::generator::tally::{Interval, Tally};
+use crate::wire;
+
+/// What a connection does.
+#[derive(Debug)]
+pub enum Role {
+    Producer(Producer),
+    Consumer(Consumer),
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    pub role: Role,
+    inbound: Inbound,
+    /// Small frames (subscriptions, credit) for the next send.
+    out: Vec<u8>,
+    /// A send is under way; there is one at a time.
+    sending: bool,
+    /// It is in the list of those to be looked at after this round.
+    pub listed: bool,
+    last_delivery_ns: Option<u64>,
+}
+
+impl Connection {
+    pub fn new(socket: TcpStream, role: Role) -> Self {
+        let (inbound, out) = (Inbound::default(), Vec::new());
+        let (sending, listed, last_delivery_ns) = (false, false, None);
+        Self { socket, role, inbound, out, sending, listed, last_delivery_ns }
+    }
+
+    /// Starts receiving, and queues a consumer's subscriptions.
+    pub fn open(&mut self, token: u64, ring: &mut Ring) -> Result<(), BenchError> {
+        ring.receive(token, self.socket.as_raw_fd());
+        match &mut self.role {
+            Role::Consumer(consumer) => consumer.subscribe_all(&mut self.out),
+            Role::Producer(_) => Ok(()),
+        }
+    }
+
+    /// Sends what may go now.
+    pub fn pump(&mut self, token: u64, now_ns: u64, ring: &mut Ring) {
+        if self.sending {
+            return;
+        }
+        let mut parts = SendParts::new();
+        if !self.out.is_empty() {
+            parts.push(Bytes::from(std::mem::take(&mut self.out)));
+        }
+        if let Role::Producer(producer) = &mut self.role {
+            producer.fill(now_ns, &mut parts);
+        }
+        if !parts.is_empty() {
+            self.sending = true;
+            ring.send(token, self.socket.as_raw_fd(), parts);
+        }
+    }
+
+    pub fn sent(&mut self) {
+        self.sending = false;
+    }
+
+    /// Takes received bytes.
+    pub fn received(
+        &mut self,
+        index: usize,
+        data: &[u8],
+        now_ns: u64,
+        tally: &mut Tally,
+    ) -> Result<(), BenchError> {
+        let Self { role, inbound, out, last_delivery_ns, .. } = self;
+        match role {
+            Role::Producer(producer) => inbound.feed(data, |header, body| {
+                if header.kind != kind::PRODUCE_ACK {
+                    return Err(unexpected(wire::decode(header, body)?, "take a publish"));
+                }
+                let ack = ProduceAck::parse(body)
+                    .map_err(|error| BenchError::Protocol(error.to_string()))?;
+                let batch = u64::from(ack.offset_step);
+                producer.acknowledge(header.correlation, &ack, |run| {
+                    tally.acknowledged += run.requests * batch;
+                    if tally.interval == Interval::SendToAck {
+                        tally.record(index, run.intended_ns, now_ns, run.requests);
+                    }
+                })
+            }),
+            Role::Consumer(consumer) => inbound.feed(data, |header, body| {
+                if header.kind != kind::DELIVER {
+                    return answer(consumer, wire::decode(header, body)?);
+                }
+                if tally.interval == Interval::BetweenDeliveries
+                    && let Some(last) = last_delivery_ns.replace(now_ns)
+                {
+                    tally.record(index, last, now_ns, 1);
+                }
+                consumer.delivered(body, out, |run| {
+                    tally.received += run.messages;
+                    if tally.interval == Interval::SendToReceipt {
+                        tally.record(index, run.intended_ns, now_ns, run.messages);
+                    }
+                })
+            }),
+        }
+    }
+}
+
+fn answer(consumer: &mut Consumer, reply: Reply) -> Result<(), BenchError> {
+    match reply {
+        Reply::Subscribed { subscription, offset } => consumer.subscribed(subscription, offset),
+        Reply::Unsubscribed { .. } => Ok(()),
+        other => Err(unexpected(other, "subscribe")),
+    }
+}
+
+fn unexpected(reply: Reply, doing: &str) -> BenchError {
+    match reply {
+        Reply::Rejected(rejection) => BenchError::Rejected { doing: doing.into(), rejection },
+        other => BenchError::Protocol(format!("an answer of the wrong kind: {other:?}")),
+    }
+}

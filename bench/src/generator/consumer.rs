@@ -1,0 +1,302 @@
+//! One reading connection: its subscriptions, their credit, and the check of what arrives.
+
+use model::{PartitionHandle, Request, StartPosition};
+use protocol::batch::BATCH_HEADER_BYTES;
+use protocol::{BatchHeader, DELIVER_HEAD_BYTES, DeliverHead, RecordIter, put_request};
+
+use crate::error::BenchError;
+use crate::ledger::{Ledger, Verdict};
+use crate::payload;
+
+/// What to read of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Where the partition stands in the run's list.
+    pub partition: u32,
+    pub handle: PartitionHandle,
+    /// The first offset to read; `None`: what comes after all that is there now.
+    pub from: Option<u64>,
+    /// One past the last offset to read; `None`: no end.
+    pub end: Option<u64>,
+}
+
+/// What a reader does when it has come to the end of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It is done.
+    Stop,
+    /// Reads the share again from its first offset.
+    Again,
+}
+
+/// How many messages each producer published, by partition: `published[partition][producer]`.
+pub type Published = std::sync::Arc<Vec<Vec<u64>>>;
+
+/// Messages received together that were meant to be sent together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub intended_ns: u64,
+    pub messages: u64,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    share: Share,
+    /// Its number on the wire; a new one each time it is read again.
+    number: u32,
+    /// Where it stands; `None` until the server has said so.
+    next_offset: Option<u64>,
+    /// Batch bytes received since credit was last given.
+    used_bytes: u64,
+    ledger: Ledger,
+    done: bool,
+}
+
+/// The state of one reading connection.
+#[derive(Debug)]
+pub struct Consumer {
+    subscriptions: Vec<Subscription>,
+    credit_bytes: u64,
+    at_end: AtEnd,
+    producers: u32,
+    published: Published,
+    unanswered: usize,
+    unfinished: usize,
+    /// Offsets passed over because retention removed them.
+    trimmed: u64,
+    passes: u64,
+    verdict: Verdict,
+    correlation: u64,
+}
+
+impl Consumer {
+    /// `producers`: how many there are; `published`: what each had published when the reading
+    /// began, which must be there at the end of a share (empty: nothing is known).
+    pub fn new(
+        shares: &[Share],
+        credit_bytes: u64,
+        at_end: AtEnd,
+        producers: u32,
+        published: Published,
+    ) -> Self {
+        let subscription = |(at, share): (usize, &Share)| Subscription {
+            share: *share,
+            number: at as u32,
+            next_offset: None,
+            used_bytes: 0,
+            ledger: Ledger::new(producers, share.from == Some(0)),
+            done: false,
+        };
+        Self {
+            subscriptions: shares.iter().enumerate().map(subscription).collect(),
+            credit_bytes,
+            at_end,
+            producers,
+            published,
+            unanswered: 0,
+            unfinished: shares.len(),
+            trimmed: 0,
+            passes: 0,
+            verdict: Verdict::default(),
+            correlation: 0,
+        }
+    }
+
+    /// Writes the subscribe requests of all shares.
+    pub fn subscribe_all(&mut self, out: &mut Vec<u8>) -> Result<(), BenchError> {
+        (0..self.subscriptions.len()).try_for_each(|at| self.subscribe(at, out))
+    }
+
+    /// Subscriptions that the server has not answered yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Whether every share was read to its end.
+    pub fn is_done(&self) -> bool {
+        self.unfinished == 0
+    }
+
+    /// Offsets that retention removed before they were read.
+    pub fn trimmed(&self) -> u64 {
+        self.trimmed
+    }
+
+    /// Whole readings of a share.
+    pub fn passes(&self) -> u64 {
+        self.passes
+    }
+
+    /// Closes the accounts of shares read only in part: what has arrived was checked, what has not
+    /// is not missed. `published` is what must have arrived where it is known.
+    pub fn close(self, published: Option<&Published>) -> Verdict {
+        let mut verdict = self.verdict;
+        for subscription in self.subscriptions.into_iter().filter(|s| !s.done) {
+            let known = published.and_then(|p| p.get(subscription.share.partition as usize));
+            verdict.add(&subscription.ledger.close(|producer| {
+                known.and_then(|p| p.get(producer as usize)).copied().unwrap_or(0)
+            }));
+        }
+        verdict
+    }
+
+    /// The server's answer to one of the requests.
+    pub fn subscribed(&mut self, number: u32, offset: u64) -> Result<(), BenchError> {
+        let at = self.position(number);
+        let Some(subscription) = at.and_then(|at| self.subscriptions.get_mut(at)) else {
+            return Err(BenchError::Protocol(format!("an answer for subscription {number}")));
+        };
+        if subscription.number == number && subscription.next_offset.is_none() {
+            subscription.next_offset = Some(offset);
+            self.unanswered -= 1;
+        }
+        Ok(())
+    }
+
+    /// Takes a `Deliver` body. Reports messages in runs, and writes credit when it is due.
+    pub fn delivered(
+        &mut self,
+        body: &[u8],
+        out: &mut Vec<u8>,
+        mut each: impl FnMut(Arrived),
+    ) -> Result<(), BenchError> {
+        let head = DeliverHead::parse(body).map_err(|e| BenchError::Protocol(e.to_string()))?;
+        let Some(at) = self.position(head.subscription) else {
+            return Err(BenchError::Protocol(format!(
+                "a delivery for subscription {}, which nobody has",
+                head.subscription
+            )));
+        };
+        let subscription = &mut self.subscriptions[at];
+        if subscription.number != head.subscription || subscription.done {
+            return Ok(());
+        }
+        let batches = &body[DELIVER_HEAD_BYTES..];
+        let position = subscription.next_offset.unwrap_or(head.first_offset);
+        self.trimmed += subscription.take(batches, position, &mut each)?;
+        subscription.next_offset = Some(head.next_offset);
+        subscription.used_bytes += batches.len() as u64;
+        if subscription.share.end.is_some_and(|end| head.next_offset >= end) {
+            return self.ended(at, out);
+        }
+        if subscription.used_bytes * 2 >= self.credit_bytes {
+            let bytes = std::mem::take(&mut subscription.used_bytes);
+            let request = Request::Credit { subscription: subscription.number, bytes };
+            self.put(&request, out)?;
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, at: usize, out: &mut Vec<u8>) -> Result<(), BenchError> {
+        self.passes += 1;
+        let subscription = &mut self.subscriptions[at];
+        let (share, number) = (subscription.share, subscription.number);
+        let fresh = Ledger::new(self.producers, share.from == Some(0));
+        let ledger = std::mem::replace(&mut subscription.ledger, fresh);
+        let published = self.published.get(share.partition as usize);
+        self.verdict.add(&ledger.close(|producer| {
+            published.and_then(|p| p.get(producer as usize)).copied().unwrap_or(0)
+        }));
+        self.put(&Request::Unsubscribe { subscription: number }, out)?;
+        if self.at_end == AtEnd::Stop {
+            self.subscriptions[at].done = true;
+            self.unfinished -= 1;
+            return Ok(());
+        }
+        let step = self.subscriptions.len() as u32;
+        self.subscriptions[at].number = number.wrapping_add(step);
+        self.subscribe(at, out)
+    }
+
+    fn subscribe(&mut self, at: usize, out: &mut Vec<u8>) -> Result<(), BenchError> {
+        let subscription = &mut self.subscriptions[at];
+        subscription.next_offset = None;
+        subscription.used_bytes = 0;
+        self.unanswered += 1;
+        let request = Request::Subscribe {
+            partition: subscription.share.handle,
+            subscription: subscription.number,
+            position: match subscription.share.from {
+                None => StartPosition::Next,
+                Some(0) => StartPosition::First,
+                Some(offset) => StartPosition::Offset(offset),
+            },
+            credit_bytes: self.credit_bytes,
+        };
+        self.put(&request, out)
+    }
+
+    fn put(&mut self, request: &Request, out: &mut Vec<u8>) -> Result<(), BenchError> {
+        self.correlation += 1;
+        put_request(out, self.correlation, request, 0)
+            .map_err(|error| BenchError::Protocol(error.to_string()))
+    }
+
+    /// Numbers go up by the count of subscriptions, so that the rest is the place.
+    fn position(&self, number: u32) -> Option<usize> {
+        (number as usize).checked_rem(self.subscriptions.len())
+    }
+}
+
+impl Subscription {
+    /// Checks the batches of one delivery. Returns how many offsets were passed over.
+    fn take(
+        &mut self,
+        mut batches: &[u8],
+        mut position: u64,
+        each: &mut impl FnMut(Arrived),
+    ) -> Result<u64, BenchError> {
+        let mut passed_over = 0;
+        while !batches.is_empty() {
+            let (header, batch) = split_batch(batches)?;
+            batches = &batches[batch.len()..];
+            if header.base_offset > position {
+                passed_over += header.base_offset - position;
+                self.ledger.skip();
+            }
+            self.take_batch(&header, &batch[BATCH_HEADER_BYTES..], position, each)?;
+            position = position.max(header.next_offset());
+        }
+        Ok(passed_over)
+    }
+
+    fn take_batch(
+        &mut self,
+        header: &BatchHeader,
+        section: &[u8],
+        position: u64,
+        each: &mut impl FnMut(Arrived),
+    ) -> Result<(), BenchError> {
+        let mut run = Arrived { intended_ns: 0, messages: 0 };
+        for record in RecordIter::new(header, section) {
+            let record = record.map_err(|e| BenchError::Protocol(e.to_string()))?;
+            let offset = header.base_offset + u64::from(record.offset_delta);
+            if offset < position || self.share.end.is_some_and(|end| offset >= end) {
+                continue;
+            }
+            let Some(stamp) = record.value.and_then(payload::open) else {
+                self.ledger.altered();
+                continue;
+            };
+            self.ledger.seen(stamp.producer, stamp.sequence);
+            if stamp.intended_ns != run.intended_ns && run.messages > 0 {
+                each(run);
+                run.messages = 0;
+            }
+            run = Arrived { intended_ns: stamp.intended_ns, messages: run.messages + 1 };
+        }
+        if run.messages > 0 {
+            each(run);
+        }
+        Ok(())
+    }
+}
+
+/// The first batch in `bytes`. Its own checksum is not looked at: every payload has one.
+fn split_batch(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BenchError> {
+    let short = || BenchError::Protocol("a delivery that ends inside a batch".into());
+    let head = bytes.first_chunk::<BATCH_HEADER_BYTES>().ok_or_else(short)?;
+    let header = BatchHeader::parse(head).map_err(|e| BenchError::Protocol(e.to_string()))?;
+    let batch = bytes.get(..header.batch_length as usize).ok_or_else(short)?;
+    Ok((header, batch))
+}

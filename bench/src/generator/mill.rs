@@ -1,0 +1,206 @@
+//! Produce frames, made once and patched for every send: correlation, partition, stamps and the
+//! two checksums change, all other bytes stay where they lie.
+
+use bytes::Bytes;
+use crc_fast::crc32_iscsi;
+use model::{AckLevel, PartitionHandle};
+use protocol::batch::{BATCH_HEADER_BYTES, CRC, CRC_FROM};
+use protocol::{
+    BatchBuilder, BatchHeader, FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES, ProduceHead, RecordIter,
+    put_produce_head,
+};
+
+use crate::error::BenchError;
+use crate::payload::{self, Stamp};
+use crate::pool::Pool;
+
+/// Bytes of a produce frame before its batch.
+const HEAD_BYTES: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
+/// Where the correlation id lies in a frame (u64, little-endian).
+const CORRELATION: std::ops::Range<usize> = 8..16;
+/// Most bytes of frames made as one piece, unless one frame is larger: stays in a core's cache.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Different fillers among the frames of a chunk.
+const FILLERS: u64 = 64;
+
+/// What changes from frame to frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Patch {
+    pub correlation: u64,
+    /// Where the partition stands in the mill's list.
+    pub partition: u32,
+    /// Of the frame's first message; the others follow by one.
+    pub stamp: Stamp,
+}
+
+/// Makes the produce frames of a run. All have the same length.
+#[derive(Debug)]
+pub struct Mill {
+    /// Frame header and produce head of each partition, correlation 0.
+    heads: Vec<[u8; HEAD_BYTES]>,
+    /// Where the payloads lie in a frame, in order.
+    payloads: Vec<usize>,
+    payload_bytes: usize,
+    frame_bytes: usize,
+    /// A chunk of frames, to be copied when no spare one is left.
+    template: Vec<u8>,
+    spare: Pool<Vec<u8>>,
+}
+
+/// Frames being made, one after the other.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Mill {
+    /// Frames with `batch` messages of `size` payload bytes. `time_ms`: the messages' timestamp,
+    /// Unix milliseconds.
+    pub fn new(
+        partitions: &[PartitionHandle],
+        ack: AckLevel,
+        size: usize,
+        batch: usize,
+        time_ms: i64,
+    ) -> Result<Self, BenchError> {
+        let first = build_batch(size, batch, time_ms, 0)?;
+        let payloads = find_payloads(&first)?;
+        let frame_bytes = HEAD_BYTES + first.len();
+        let heads = partitions.iter().map(|handle| head(*handle, ack, first.len())).collect();
+        let frames = (CHUNK_BYTES / frame_bytes).max(1);
+        let mut template = Vec::with_capacity(frames * frame_bytes);
+        for frame in 0..frames as u64 {
+            template.extend_from_slice(&[0; HEAD_BYTES]);
+            template.extend_from_slice(&build_batch(size, batch, time_ms, frame % FILLERS)?);
+        }
+        let (payload_bytes, spare) = (size, Pool::new());
+        Ok(Self { heads, payloads, payload_bytes, frame_bytes, template, spare })
+    }
+
+    /// Bytes of every frame on the wire.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Messages in every frame.
+    pub fn batch(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// Frames that fit one chunk.
+    pub fn frames_per_chunk(&self) -> usize {
+        self.template.len() / self.frame_bytes
+    }
+
+    pub fn chunk(&self) -> Chunk {
+        let bytes = self.spare.take().unwrap_or_else(|| self.template.clone());
+        Chunk { bytes, filled: 0 }
+    }
+
+    /// Makes the next frame of the chunk, which must have room for it.
+    pub fn put(&self, chunk: &mut Chunk, patch: &Patch) {
+        let frame = &mut chunk.bytes[chunk.filled..chunk.filled + self.frame_bytes];
+        frame[..HEAD_BYTES].copy_from_slice(&self.heads[patch.partition as usize]);
+        frame[CORRELATION].copy_from_slice(&patch.correlation.to_le_bytes());
+        let mut stamp = patch.stamp;
+        for at in &self.payloads {
+            payload::seal(&mut frame[*at..*at + self.payload_bytes], &stamp);
+            stamp.sequence += 1;
+        }
+        let batch = &mut frame[HEAD_BYTES..];
+        let crc = crc32_iscsi(&batch[CRC_FROM..]);
+        batch[CRC].copy_from_slice(&crc.to_be_bytes());
+        chunk.filled += self.frame_bytes;
+    }
+
+    /// The frames made, to be sent; the memory is used again afterwards.
+    pub fn finish(&self, chunk: Chunk) -> Bytes {
+        self.spare.lend(chunk.bytes).slice(..chunk.filled)
+    }
+}
+
+fn head(partition: PartitionHandle, ack: AckLevel, batch_bytes: usize) -> [u8; HEAD_BYTES] {
+    let head = ProduceHead { handle: partition, ack: Some(ack), deadline_ms: 0, batch_count: 1 };
+    let mut bytes = Vec::with_capacity(HEAD_BYTES);
+    put_produce_head(&mut bytes, 0, &head, batch_bytes);
+    let mut out = [0; HEAD_BYTES];
+    out.copy_from_slice(&bytes);
+    out
+}
+
+fn build_batch(size: usize, batch: usize, time_ms: i64, seed: u64) -> Result<Vec<u8>, BenchError> {
+    let too_large = |error: protocol::TooLarge| BenchError::Options(error.to_string());
+    let mut builder = BatchBuilder::with_capacity(batch * (size + 16));
+    let mut payload = vec![0; size];
+    for record in 0..batch as u64 {
+        payload::fill(&mut payload, seed << 32 | record);
+        builder.append(time_ms, None, Some(&payload), []).map_err(too_large)?;
+    }
+    Ok(builder.finish(None))
+}
+
+/// Where the values of a batch's records lie in the frame that holds it.
+fn find_payloads(batch: &[u8]) -> Result<Vec<usize>, BenchError> {
+    let wrong = || BenchError::Protocol("a batch made here cannot be read".into());
+    let header = batch.first_chunk().ok_or_else(wrong)?;
+    let header = BatchHeader::parse(header).map_err(|_| wrong())?;
+    let start = batch.as_ptr() as usize;
+    RecordIter::new(&header, &batch[BATCH_HEADER_BYTES..])
+        .map(|record| {
+            let value = record.ok().and_then(|record| record.value).ok_or_else(wrong)?;
+            Ok(HEAD_BYTES + (value.as_ptr() as usize - start))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{ShardId, StreamId, TopicId};
+    use protocol::{check_batch, next_frame};
+
+    #[test]
+    fn every_frame_is_whole_and_says_what_it_was_told() {
+        let partitions: Vec<_> = (0..3)
+            .map(|p| PartitionHandle { topic: TopicId(9), stream: StreamId(p), shard: ShardId(1) })
+            .collect();
+        for (size, batch) in [(24, 1), (100, 1), (1024, 100), (1024, 1)] {
+            let mill = Mill::new(&partitions, AckLevel::Durable, size, batch, 77).unwrap();
+            // Twice, so that the second round patches used memory.
+            for round in 0..2_u64 {
+                let frames = mill.frames_per_chunk().min(5);
+                let mut chunk = mill.chunk();
+                for k in 0..frames as u64 {
+                    let stamp = Stamp { producer: 4, sequence: round * 1000 + k, intended_ns: k };
+                    let partition = (k % 3) as u32;
+                    mill.put(&mut chunk, &Patch { correlation: 50 + k, partition, stamp });
+                }
+                let bytes = mill.finish(chunk);
+                check_frames(&bytes, &mill, frames, round, size);
+            }
+        }
+    }
+
+    fn check_frames(bytes: &[u8], mill: &Mill, frames: usize, round: u64, size: usize) {
+        let mut rest = bytes;
+        for k in 0..frames as u64 {
+            let (header, length) = next_frame(rest).unwrap().unwrap();
+            assert_eq!((header.correlation, length), (50 + k, mill.frame_bytes()));
+            let head = ProduceHead::parse(&rest[FRAME_HEADER_BYTES..]).unwrap();
+            assert_eq!(head.handle.stream.0, (k % 3) as u32);
+            let batch = &rest[HEAD_BYTES..length];
+            let checked = check_batch(&[batch]).unwrap();
+            assert_eq!(checked.records_count as usize, mill.batch());
+            let records = RecordIter::new(&checked, &batch[BATCH_HEADER_BYTES..]);
+            for (at, record) in records.enumerate() {
+                let value = record.unwrap().value.unwrap();
+                assert_eq!(value.len(), size);
+                let stamp = payload::open(value).unwrap();
+                assert_eq!(stamp.sequence, round * 1000 + k + at as u64);
+            }
+            rest = &rest[length..];
+        }
+        assert!(rest.is_empty());
+    }
+}

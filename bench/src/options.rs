@@ -1,0 +1,303 @@
+//! What a run is asked to do, and the bounds of every number in it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use model::{AckLevel, limits};
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::payload;
+
+/// Which run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// Publishing; latency from the intended send to the acknowledgement.
+    Produce,
+    /// Reading what was published before; latency is the gap between two deliveries.
+    Consume,
+    /// Publishing and reading at once; latency from the intended send to the receipt.
+    E2e,
+    /// What the machine can do with no broker in the way.
+    Raw,
+}
+
+/// What the log's writes land on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Space {
+    /// Extents written before: what a broker sees once its log goes round.
+    Recycled,
+    /// Extents zeroed just ahead of the writer: a new data directory.
+    Fresh,
+    /// Extents reserved and never written (`raw` only).
+    Fallocated,
+}
+
+impl FromStr for Space {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "recycled" => Ok(Self::Recycled),
+            "fresh" => Ok(Self::Fresh),
+            "fallocated" => Ok(Self::Fallocated),
+            other => Err(format!("{other:?} is not a kind of space: recycled, fresh, fallocated")),
+        }
+    }
+}
+
+/// Which core a connection speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Route {
+    /// Whatever core the kernel picks at the listen address.
+    Any,
+    /// The core that owns the partitions, at its direct port.
+    Owner,
+    /// A core that does not own the partitions: every request crosses the mesh.
+    Other,
+}
+
+impl FromStr for Route {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            "owner" => Ok(Self::Owner),
+            "other" => Ok(Self::Other),
+            other => Err(format!("{other:?} is not a route: any, owner, other")),
+        }
+    }
+}
+
+/// A part of `bench raw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPart {
+    Disk,
+    Loopback,
+    Append,
+}
+
+impl FromStr for RawPart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "disk" => Ok(Self::Disk),
+            "loopback" => Ok(Self::Loopback),
+            "append" => Ok(Self::Append),
+            other => Err(format!("{other:?} is not a part of raw: disk, loopback, append")),
+        }
+    }
+}
+
+/// Everything a run can be told. [`Options::new`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub work: Work,
+    /// A running server; `None` starts one for the run.
+    pub server: Option<SocketAddr>,
+    /// The program that knows `serve`; `None` is the one that runs now.
+    pub server_program: Option<PathBuf>,
+    /// Cores of the server started for the run, on CPUs 0 to n-1; `None`: 1 when the machine has
+    /// two CPUs or fewer, else all but the last.
+    pub server_cores: Option<u16>,
+    /// Extra `CORELANE_*` variables for the server started for the run.
+    pub server_env: Vec<(String, String)>,
+    /// Where the started server (or `raw`) writes; `None` is a directory made and removed here.
+    pub data_dir: Option<PathBuf>,
+    pub space: Space,
+    pub route: Route,
+    /// Payload bytes of one message.
+    pub size: usize,
+    /// Messages in one request, as one record batch.
+    pub batch: usize,
+    pub connections: usize,
+    /// Requests under way on one connection.
+    pub in_flight: usize,
+    /// Messages per second over all connections; `None` is the closed loop.
+    pub rate: Option<f64>,
+    pub duration: Duration,
+    pub warmup: Duration,
+    pub ack: AckLevel,
+    pub topics: usize,
+    /// Partitions of each topic.
+    pub partitions: usize,
+    /// `consume`: how many messages are published first; `None` picks by size.
+    pub messages: Option<u64>,
+    /// `consume`: restart the started server before reading, so that its memory is empty.
+    pub cold: bool,
+    /// `produce`: read back what is kept and check it.
+    pub verify: bool,
+    /// `raw`: only these parts; empty is all.
+    pub only: Vec<RawPart>,
+    /// The CPU of the load generator; `None` is the last one.
+    pub cpu: Option<usize>,
+    /// No per-second lines.
+    pub quiet: bool,
+    /// The commit the binary was built from, if the caller knows it.
+    pub commit: Option<String>,
+}
+
+/// Most connections of one run.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Most requests under way on one connection.
+pub const IN_FLIGHT_MAX: usize = 65_536;
+/// Longest run or warm-up.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Most requests under way in a run: bounds the generator's memory.
+pub const REQUESTS_MAX: usize = 4 * 1024 * 1024;
+
+impl Options {
+    pub fn new(work: Work) -> Self {
+        Self {
+            work,
+            server: None,
+            server_program: None,
+            server_cores: None,
+            server_env: Vec::new(),
+            data_dir: None,
+            space: Space::Recycled,
+            route: Route::Owner,
+            size: 1024,
+            batch: 1,
+            connections: 1,
+            in_flight: 1,
+            rate: None,
+            duration: Duration::from_secs(10),
+            warmup: Duration::from_secs(2),
+            ack: AckLevel::Durable,
+            topics: 1,
+            partitions: 1,
+            messages: None,
+            cold: false,
+            verify: true,
+            only: Vec::new(),
+            cpu: None,
+            quiet: false,
+            commit: None,
+        }
+    }
+
+    /// Whether `part` of `raw` is asked for.
+    pub fn wants(&self, part: RawPart) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// Partitions of all topics.
+    pub fn partitions_total(&self) -> usize {
+        self.topics.saturating_mul(self.partitions)
+    }
+
+    /// Refuses what cannot be run, in one sentence.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let batch_max = limits::BATCH_BYTES_MAX as usize;
+        between("--size", self.size, payload::BYTES_MIN, batch_max)?;
+        between("--batch", self.batch, 1, 1_000_000)?;
+        between("--connections", self.connections, 1, CONNECTIONS_MAX)?;
+        between("--in-flight", self.in_flight, 1, IN_FLIGHT_MAX)?;
+        between("--topics", self.topics, 1, limits::PARTITIONS_MAX as usize)?;
+        between("--partitions", self.partitions, 1, limits::PARTITIONS_MAX as usize)?;
+        between(
+            "topics x partitions",
+            self.partitions_total(),
+            1,
+            limits::PARTITIONS_MAX as usize,
+        )?;
+        between(
+            "connections x in-flight",
+            self.connections.saturating_mul(self.in_flight),
+            1,
+            REQUESTS_MAX,
+        )?;
+        let batch_bytes = self.batch.saturating_mul(self.size + 16) + 128;
+        if batch_bytes > batch_max {
+            return refuse(format!(
+                "--batch {} of --size {} is {batch_bytes} bytes a request; at most {batch_max} fit",
+                self.batch, self.size
+            ));
+        }
+        if let Some(rate) = self.rate
+            && !(rate.is_finite() && (0.01..=1e9).contains(&rate))
+        {
+            return refuse(format!("--rate {rate} must be between 0.01 and 1000000000"));
+        }
+        if self.duration.is_zero() || self.duration > DURATION_MAX || self.warmup > DURATION_MAX {
+            return refuse(
+                "--duration must be above 0, and both it and --warmup under 24 h".into(),
+            );
+        }
+        self.check_combinations()
+    }
+
+    fn check_combinations(&self) -> Result<(), BenchError> {
+        if self.ack == AckLevel::None {
+            return refuse("--ack none gives nothing to measure; use memory or durable".into());
+        }
+        if self.space == Space::Fallocated && self.work != Work::Raw {
+            return refuse("--space fallocated is for `bench raw` only".into());
+        }
+        if self.cold && self.work != Work::Consume {
+            return refuse("--cold is for `bench consume` only".into());
+        }
+        if self.cold && self.server.is_some() {
+            return refuse(
+                "--cold restarts the server, so it needs one started by the bench: leave --server out"
+                    .into(),
+            );
+        }
+        if self.rate.is_some() && self.work == Work::Consume {
+            return refuse("--rate is for produce, e2e and raw; consume takes what comes".into());
+        }
+        if self.server_cores == Some(0) {
+            return refuse("--server-cores must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+fn between(what: &str, value: usize, min: usize, max: usize) -> Result<(), BenchError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    refuse(format!("{what} is {value}; it must be between {min} and {max}"))
+}
+
+fn refuse(sentence: String) -> Result<(), BenchError> {
+    Err(BenchError::Options(sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        for work in [Work::Produce, Work::Consume, Work::E2e, Work::Raw] {
+            Options::new(work).check().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_its_flag() {
+        let refused = |change: fn(&mut Options)| {
+            let mut options = Options::new(Work::Produce);
+            change(&mut options);
+            options.check().unwrap_err().to_string()
+        };
+        assert!(refused(|o| o.size = 8).contains("--size"));
+        assert!(refused(|o| (o.size, o.batch) = (1 << 20, 100)).contains("--batch"));
+        assert!(refused(|o| o.connections = 0).contains("--connections"));
+        assert!(refused(|o| o.rate = Some(0.0)).contains("--rate"));
+        assert!(refused(|o| o.duration = Duration::ZERO).contains("--duration"));
+        assert!(refused(|o| o.ack = AckLevel::None).contains("--ack"));
+        assert!(refused(|o| o.cold = true).contains("--cold"));
+        assert!(refused(|o| (o.topics, o.partitions) = (1000, 1000)).contains("partitions"));
+    }
+}
