@@ -70,10 +70,6 @@ impl AlignedBuffer {
         Bytes::from_owner(self)
     }
 
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.memory.as_ptr()
-    }
-
     fn layout(capacity: usize) -> Layout {
         Layout::from_size_align(capacity, Self::ALIGNMENT).expect("a buffer under isize::MAX bytes")
     }
@@ -89,6 +85,12 @@ impl Drop for AlignedBuffer {
 impl AsRef<[u8]> for AlignedBuffer {
     fn as_ref(&self) -> &[u8] {
         self.as_slice()
+    }
+}
+
+impl AsMut<[u8]> for AlignedBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
     }
 }
 

@@ -45,8 +45,10 @@ mod parker;
 mod probe;
 mod ring;
 mod send;
+mod socket_table;
 mod sockets;
 mod starved;
+mod watch;
 
 pub use aligned::AlignedBuffer;
 pub use buffers::ReceivedBuffer;

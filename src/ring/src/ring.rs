@@ -1,6 +1,7 @@
 //! The ring itself: queueing, entering the kernel, and handing out completions.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -10,14 +11,13 @@ use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 use slab::Slab;
-use std::collections::VecDeque;
 
 use crate::buffers::BufferRing;
 use crate::op::{NO_OP, Op, OpId};
 use crate::parker::Parker;
 use crate::probe;
 use crate::send::SendArena;
-use crate::sockets::SocketTable;
+use crate::socket_table::SocketTable;
 use crate::starved::Starved;
 use crate::{Completion, RingConfig, RingError};
 

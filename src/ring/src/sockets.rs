@@ -1,4 +1,4 @@
-//! Accepting, receiving, sending, cancelling, closing, and watching eventfds.
+//! Accepting, receiving, sending, cancelling and closing.
 
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -8,72 +8,13 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
 
 use crate::buffers::GROUP;
-use crate::op::{Accept, NO_OP, Op, OpId, Receive, ReceiveState, Watch};
+use crate::op::{Accept, NO_OP, Op, OpId, Receive, ReceiveState};
 use crate::ring::Ring;
+use crate::socket_table::{NONE, Slot};
 use crate::{Completion, SendParts};
 
 /// `IORING_RECV_MULTISHOT`, a flag in the entry's `ioprio`.
 const RECEIVE_MULTISHOT: u16 = 1 << 1;
-/// Descriptors the table keeps track of; the kernel's own ceiling is lower by default.
-const DESCRIPTORS_MAX: usize = 1 << 24;
-/// No operation.
-const NONE: OpId = OpId::MAX;
-
-/// Per descriptor: what of ours is in flight on it.
-#[derive(Default)]
-pub(crate) struct SocketTable(Vec<Slot>);
-
-#[derive(Clone, Copy)]
-struct Slot {
-    /// Raised by every cancellation: work of an older epoch is not continued.
-    epoch: u32,
-    receive: OpId,
-    send: OpId,
-    /// Operations beside those two: accepts, watches, and what the caller doubled.
-    others: u32,
-}
-
-const EMPTY: Slot = Slot { epoch: 0, receive: NONE, send: NONE, others: 0 };
-
-impl SocketTable {
-    pub(crate) fn epoch(&self, fd: RawFd) -> u32 {
-        self.get(fd).epoch
-    }
-
-    fn get(&self, fd: RawFd) -> Slot {
-        usize::try_from(fd).ok().and_then(|fd| self.0.get(fd)).copied().unwrap_or(EMPTY)
-    }
-
-    /// `None` for what cannot be a descriptor; the kernel will say so.
-    fn get_mut(&mut self, fd: RawFd) -> Option<&mut Slot> {
-        let fd = usize::try_from(fd).ok().filter(|fd| *fd < DESCRIPTORS_MAX)?;
-        if fd >= self.0.len() {
-            self.0.resize(fd + 1, EMPTY);
-        }
-        self.0.get_mut(fd)
-    }
-
-    /// Notes a new operation in `field`, or among the others when that is taken.
-    fn enter(&mut self, fd: RawFd, id: OpId, field: fn(&mut Slot) -> Option<&mut OpId>) {
-        let Some(slot) = self.get_mut(fd) else { return };
-        match field(slot) {
-            Some(place) if *place == NONE => *place = id,
-            _ => slot.others += 1,
-        }
-    }
-
-    fn leave(&mut self, fd: RawFd, id: OpId) {
-        let Some(slot) = self.get_mut(fd) else { return };
-        if slot.receive == id {
-            slot.receive = NONE;
-        } else if slot.send == id {
-            slot.send = NONE;
-        } else {
-            slot.others = slot.others.saturating_sub(1);
-        }
-    }
-}
-
 impl Ring {
     /// Accepts connections on `listener` until that fails or is cancelled; each is reported as
     /// `Accepted`, close-on-exec. What ends it is reported as `AcceptFailed`; call this again to
@@ -173,15 +114,6 @@ impl Ring {
             self.cancel_socket(fd);
         }
         self.start_plain(token, None, opcode::Close::new(Fd(fd)).build());
-    }
-
-    /// Reports `Woken` whenever the eventfd `fd` was written, and resets it. An eventfd without
-    /// `EFD_NONBLOCK` costs one kernel operation per wake, with it two.
-    pub fn watch_eventfd(&mut self, token: u64, fd: RawFd) {
-        let (token, epoch) = (Some(token), self.sockets.epoch(fd));
-        let counter = Box::new(0);
-        let id = self.start(Op::Watch(Watch { token, fd, epoch, counter, polling: false }));
-        self.sockets.enter(fd, id, |_| None);
     }
 
     /// Hands a waiting or ended receive to the kernel (again).
@@ -329,52 +261,6 @@ impl Ring {
         self.forget(id);
         Some(Completion::Sent { token, result, bytes })
     }
-
-    pub(crate) fn finish_watch(&mut self, id: OpId, result: i32) -> Option<Completion> {
-        let Some(Op::Watch(watch)) = self.ops.get_mut(id as usize) else { return None };
-        let (token, fd, epoch) = (watch.token, watch.fd, watch.epoch);
-        let was_polling = std::mem::take(&mut watch.polling);
-        let live = !self.closing && (token.is_none() || self.sockets.epoch(fd) == epoch);
-        if result < 0 {
-            if live && matches!(-result, libc::EAGAIN | libc::EINTR) {
-                if let Some(Op::Watch(watch)) = self.ops.get_mut(id as usize) {
-                    watch.polling = -result == libc::EAGAIN;
-                }
-                self.queue_op(id);
-                return None;
-            }
-            return self.watch_ended(id, token, io::Error::from_raw_os_error(-result));
-        }
-        if !live {
-            return self.watch_ended(id, token, canceled());
-        }
-        let Some(token) = token else {
-            self.ops.remove(id as usize);
-            self.buffer_returned();
-            return None;
-        };
-        self.queue_op(id);
-        (!was_polling).then_some(Completion::Woken { token })
-    }
-
-    fn watch_ended(
-        &mut self,
-        id: OpId,
-        token: Option<u64>,
-        error: io::Error,
-    ) -> Option<Completion> {
-        match token {
-            Some(token) => {
-                self.forget(id);
-                Some(Completion::Done { token, result: Err(error) })
-            }
-            None => {
-                self.ops.remove(id as usize);
-                self.buffer_returned();
-                None
-            }
-        }
-    }
 }
 
 impl Accept {
@@ -393,17 +279,6 @@ impl Receive {
     }
 }
 
-impl Watch {
-    pub(crate) fn entry(&mut self) -> Entry {
-        let fd = Fd(self.fd);
-        if self.polling {
-            return opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
-        }
-        let counter = (&raw mut *self.counter).cast();
-        opcode::Read::new(fd, counter, size_of::<u64>() as u32).build()
-    }
-}
-
 /// Errors of `accept` that belong to the one connection it would have returned.
 fn is_one_connections_fault(error: i32) -> bool {
     matches!(
@@ -418,6 +293,6 @@ fn is_one_connections_fault(error: i32) -> bool {
     )
 }
 
-fn canceled() -> io::Error {
+pub(crate) fn canceled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
 }
