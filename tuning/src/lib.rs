@@ -7,9 +7,11 @@
 pub mod cgroup;
 pub mod cpu_locks;
 pub mod cpu_set;
+pub mod disk_test;
 pub mod filesystem;
 pub mod host;
 pub mod limits;
+pub mod loopback_test;
 pub mod machine;
 pub mod memory;
 pub mod pin;
@@ -24,9 +26,11 @@ mod aligned;
 
 pub use cpu_locks::{CpuLocks, LockDir, place};
 pub use cpu_set::CpuSet;
+pub use disk_test::{DiskBounds, DiskFigures, disk_self_test};
 pub use filesystem::Filesystem;
 pub use host::{Host, HostError, Roots};
 pub use limits::{OpenFiles, locked_memory_bytes_max, raise_open_files};
+pub use loopback_test::{LoopbackBounds, LoopbackFigures, loopback_self_test};
 pub use machine::Machine;
 pub use memory::{MemoryLimit, MemorySource, cache_budget_bytes, memory_limit};
 pub use pin::pin_current_thread;
