@@ -1,1 +1,8 @@
-fn main() {}
+//! The `corelane` command.
+
+mod args;
+mod config;
+
+fn main() {
+    args::parse();
+}
