@@ -56,8 +56,10 @@ fn first_damage(image: &Image, truth: &[Entry], seed: u64) -> Option<String> {
     };
     match host.read_everything() {
         Ok(()) => None,
-        Err(ReadStep::Damaged { file, .. }) => Some(file),
-        Err(step) => panic!("damage is called something else: {step:?}"),
+        Err(step) => match *step {
+            ReadStep::Damaged { file, .. } => Some(file),
+            step => panic!("damage is called something else: {step:?}"),
+        },
     }
 }
 

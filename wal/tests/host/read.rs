@@ -28,11 +28,31 @@ impl Host {
             .collect();
         for (number, start) in all {
             self.check_stream(number, start);
+            self.check_times(number, start);
+        }
+    }
+
+    /// A search by time finds the first batch kept with that time or a later one.
+    fn check_times(&mut self, number: u32, start: u64) {
+        let holds = |entry: &&Entry| entry.head.stream.0 == number && entry.next_offset() > start;
+        let kept: Vec<(u64, i64)> = self
+            .truth
+            .iter()
+            .filter(|entry| entry.head.records > 0)
+            .filter(holds)
+            .map(|entry| (entry.head.base_offset, entry.head.time_ms))
+            .collect();
+        let last = self.truth.last().map_or(0, |entry| entry.head.time_ms);
+        for time_ms in [0, 1_000 + self.dice.below(last.abs_diff(999)) as i64, last + 1] {
+            let first = kept.iter().find(|(_, time)| *time >= time_ms);
+            let expected = first.map_or(SeekStep::End, |(offset, _)| SeekStep::Found(*offset));
+            let found = self.seek_time(number, time_ms);
+            assert_eq!(found, expected, "stream {number}, time {time_ms}, start {start}");
         }
     }
 
     /// Reads every stream from its start; the first step that is not what it should be.
-    pub fn read_everything(&mut self) -> Result<(), ReadStep> {
+    pub fn read_everything(&mut self) -> Result<(), Box<ReadStep>> {
         for (number, stream) in self.streams.clone() {
             if stream.alive {
                 self.compare_stream(number, stream.log_start)?;
@@ -48,7 +68,7 @@ impl Host {
     }
 
     /// What is durable of the stream from `from` on comes back whole, in order and unchanged.
-    fn compare_stream(&mut self, number: u32, from: u64) -> Result<(), ReadStep> {
+    fn compare_stream(&mut self, number: u32, from: u64) -> Result<(), Box<ReadStep>> {
         let durable = self.wal.durable_lsn().0 as usize;
         let holds = |entry: &&Entry| entry.head.stream.0 == number && entry.head.records > 0;
         let written: Vec<Entry> = self.truth[..durable].iter().filter(holds).cloned().collect();
@@ -84,7 +104,7 @@ impl Host {
         from: u64,
         end: u64,
         max_bytes: usize,
-    ) -> Result<Vec<Batches>, ReadStep> {
+    ) -> Result<Vec<Batches>, Box<ReadStep>> {
         let mut cursor = self.wal.cursor(StreamId(number), from);
         let mut read = Vec::new();
         let outcome = loop {
@@ -95,7 +115,7 @@ impl Host {
                     read.push(batches);
                 }
                 ReadStep::End => break Ok(read),
-                other => break Err(other),
+                other => break Err(Box::new(other)),
             }
         };
         self.wal.close_cursor(cursor);
@@ -116,7 +136,7 @@ impl Host {
     }
 
     /// The first batch of the stream with this time or a later one.
-    pub fn seek_time(&mut self, number: u32, time_ms: i64) -> SeekStep {
+    fn seek_time(&mut self, number: u32, time_ms: i64) -> SeekStep {
         let mut seek = TimeSeek::new(StreamId(number), time_ms);
         loop {
             match self.wal.seek_time(&mut self.disk, &mut seek) {
