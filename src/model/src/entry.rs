@@ -24,9 +24,14 @@ impl EntryHead {
     /// The entry leads to free space, so it is let in when the disk is full.
     pub const FLAG_FREES_SPACE: u8 = 1;
 
-    /// Whether the entry holds records that a reader may be given.
-    pub fn holds_records(&self) -> bool {
-        self.records > 0
+    /// Whether the entry is a batch: records that readers of its stream may be given.
+    pub fn is_batch(&self) -> bool {
+        self.records > 0 && self.stream.0 != 0
+    }
+
+    /// The last offset of a batch.
+    pub fn last_offset(&self) -> Offset {
+        self.base_offset.saturating_add(u64::from(self.records.max(1)) - 1)
     }
 
     /// One past the last offset it holds.

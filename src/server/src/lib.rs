@@ -1,1 +1,26 @@
-//! (being written)
+//! The broker's process: one executor per core, its sockets, its shards, and what goes between.
+//!
+//! Bytes become requests in `connection` and `core/frames`, requests go to the owning shard
+//! directly or through the `mesh`, `shard` lets the engine decide and the log keep, and replies
+//! leave when what they promise is true. Nothing here waits for a lock or for another core.
+
+mod bounds;
+mod clock;
+pub mod config;
+mod connection;
+mod coordinator;
+mod core;
+mod facts;
+mod listen;
+pub mod logging;
+mod mesh;
+mod message;
+mod metadata;
+mod outbox;
+mod placement;
+mod shard;
+mod start;
+mod token;
+
+pub use config::{ExecutorConfig, ServerConfig, StorageConfig};
+pub use start::{Ready, StartError, run};

@@ -1,0 +1,32 @@
+//! The server's own bounds, in one place, with their relations checked when compiled.
+
+/// Most bytes that one read of the log hands to one reader.
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
+/// reader pins at most this plus one read of the cache.
+pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
+/// Requests of one core under way on another; past this the connections that feed it wait.
+pub const MESH_REQUESTS_MAX: u32 = 65_536;
+/// Messages in one batch between cores.
+pub const MESH_BATCH_MAX: usize = 1_024;
+/// Fetch cursors kept open in a shard between fetches.
+pub const FETCH_CURSORS_MAX: usize = 256;
+/// Readers (subscriptions and waiting fetches) in one shard.
+pub const READERS_PER_SHARD_MAX: usize = 200_000;
+/// Replies waiting for durability in one shard.
+pub const PENDING_REPLIES_MAX: usize = 1_000_000;
+/// Objects in one slice of a checkpoint; keeps a slice under 200 us.
+pub const CHECKPOINT_SLICE_OBJECTS: usize = 256;
+/// Streams looked at for retention in one turn of the core.
+pub const RETENTION_STREAMS_PER_TURN: usize = 256;
+/// Frames taken from one connection before others get their turn.
+pub const FRAMES_PER_TURN: usize = 4_096;
+/// How often a core looks at its clocks, milliseconds.
+pub const TICK_MS: u64 = 5;
+/// Bytes of replies a connection may have waiting to be sent before it is no longer read.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A producer idle for this long is forgotten, milliseconds.
+pub const PRODUCER_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
+
+const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
+const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

@@ -1,0 +1,54 @@
+//! What the server is told at start. Parsed and bounded by the caller; a value here is good.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tuning::Placement;
+
+/// Everything a server needs to know. Sizes in bytes, times in the unit of the name.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub version: String,
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    /// One entry per core: the CPU it is pinned to, and why.
+    pub placement: Placement,
+    /// Shards of a data directory that is made now; `None`: one per core.
+    pub shards: Option<u16>,
+    pub direct_ports: bool,
+    pub advertise_host: Option<String>,
+    pub advertise_direct_base_port: Option<u16>,
+    pub connections_per_core_max: u32,
+    pub in_flight_bytes_per_connection: usize,
+    pub partial_frame_bytes_per_core: usize,
+    pub mesh_depth: usize,
+    pub shutdown_timeout_ms: u64,
+    pub storage: StorageConfig,
+    pub executor: ExecutorConfig,
+}
+
+/// The log's share of the configuration; the same for every shard.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    pub segment_bytes: u64,
+    pub pool_segments: u32,
+    pub pool_segments_max: u32,
+    pub group_bytes: u32,
+    pub writes_in_flight: u32,
+    pub backlog_bytes: u64,
+    /// For the whole process, shared out among the shards.
+    pub cache_bytes: u64,
+    pub prepare_bytes: u64,
+    pub retention_check_ms: u64,
+}
+
+/// The executors' share of the configuration.
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    pub preempt_us: u64,
+    /// 0: never spin.
+    pub spin_us: u64,
+    pub ring_entries: u32,
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: u32,
+}

@@ -1,0 +1,96 @@
+//! What waits to be sent to one client: small frames in one growing buffer, payload as slices of
+//! the log's cache, in the order they were queued.
+
+use bytes::{Bytes, BytesMut};
+use ring::SendParts;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+use crate::message::ReaderKey;
+
+/// Most parts handed to one send.
+const PARTS_PER_SEND: usize = 512;
+
+#[derive(Debug, Default)]
+pub struct Output {
+    small: BytesMut,
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+    /// Readers whose payload is among `parts`.
+    readers: SmallVec<[(ReaderKey, u64); 2]>,
+    sending: Option<Sending>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    bytes: usize,
+    readers: SmallVec<[(ReaderKey, u64); 2]>,
+}
+
+impl Output {
+    /// Queues a small frame.
+    pub fn push(&mut self, frame: &[u8]) {
+        self.small.extend_from_slice(frame);
+        self.bytes += frame.len();
+    }
+
+    /// Queues a frame's head and the payload that belongs to it. `reader` is told when it is sent.
+    pub fn push_payload(&mut self, head: &[u8], slices: &[Bytes], reader: Option<ReaderKey>) {
+        self.push(head);
+        self.seal_small();
+        let mut payload = 0;
+        for slice in slices {
+            payload += slice.len();
+            self.parts.push_back(slice.clone());
+        }
+        self.bytes += payload;
+        if let Some(reader) = reader {
+            self.readers.push((reader, payload as u64));
+        }
+    }
+
+    /// What to send now; `None` while a send is under way or nothing waits.
+    pub fn start(&mut self) -> Option<SendParts> {
+        if self.sending.is_some() || self.bytes == 0 {
+            return None;
+        }
+        self.seal_small();
+        let mut parts = SendParts::new();
+        let mut bytes = 0;
+        let count = self.parts.len().min(PARTS_PER_SEND);
+        for part in self.parts.drain(..count) {
+            bytes += part.len();
+            parts.push(part);
+        }
+        self.bytes -= bytes;
+        // Told when the last of what they are part of has gone: at worst a little late.
+        let readers =
+            if self.parts.is_empty() { std::mem::take(&mut self.readers) } else { SmallVec::new() };
+        self.sending = Some(Sending { bytes, readers });
+        Some(parts)
+    }
+
+    /// The send has ended; yields the readers whose payload it carried.
+    pub fn finish(&mut self) -> SmallVec<[(ReaderKey, u64); 2]> {
+        self.sending.take().map(|s| s.readers).unwrap_or_default()
+    }
+
+    /// Bytes queued or being sent.
+    pub fn pending_bytes(&self) -> usize {
+        self.bytes + self.sending.as_ref().map_or(0, |s| s.bytes)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.bytes == 0 && self.sending.is_none()
+    }
+
+    pub fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    fn seal_small(&mut self) {
+        if !self.small.is_empty() {
+            self.parts.push_back(self.small.split().freeze());
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! From received bytes to requests: every whole frame a connection has is parsed where it lies and
+//! routed at once.
+
+use model::{ErrorCode, Rejection, Reply, Request, ShardId};
+use protocol::{FRAME_HEADER_BYTES, FrameHeader, kind};
+
+use super::{Core, gather, unknown_shard};
+use crate::bounds::{FRAMES_PER_TURN, OUTPUT_BYTES_MAX};
+use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
+use crate::core::sockets::malformed;
+use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardRequest};
+
+/// Bodies of requests beside publishes are small; a larger one is refused before it is copied.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+impl Core {
+    /// Parses what the queued connections have. Returns whether some have more.
+    pub(super) fn parse_connections(&mut self) -> bool {
+        for _ in 0..self.parse_queue.len() {
+            let Some(id) = self.parse_queue.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.queued = false;
+            if !connection.can_parse() {
+                continue;
+            }
+            // Parsed apart from its connection, so that the frame's bytes can be lent out.
+            let mut input = std::mem::take(&mut connection.input);
+            self.parse(id, &mut input);
+            self.keep_rest(id, input);
+            self.drain_if_done_reading(id);
+        }
+        !self.parse_queue.is_empty()
+    }
+
+    fn parse(&mut self, id: ConnectionId, input: &mut Input) {
+        for _ in 0..FRAMES_PER_TURN {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            if !connection.can_parse() {
+                return;
+            }
+            if connection.in_flight_bytes > self.config.in_flight_bytes_max
+                || connection.output.pending_bytes() > OUTPUT_BYTES_MAX
+            {
+                return self.stall(id, Stall::InFlight);
+            }
+            let header = match input.next_frame() {
+                Ok(Some(header)) => header,
+                Ok(None) => return,
+                Err(error) => return self.close_with(id, error.correlation(), &error.rejection()),
+            };
+            match self.on_frame(id, &header, input) {
+                Ok(()) => input.consume(header.length as usize),
+                Err(why) => return self.stall(id, why),
+            }
+        }
+        self.queue_parse(id);
+    }
+
+    /// What is left of the input goes back to its connection, out of the receive pool when the
+    /// pool runs short.
+    fn keep_rest(&mut self, id: ConnectionId, mut input: Input) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.held_buffers -= connection.held;
+        let mut held = input.pooled();
+        if self.held_buffers + held > self.config.held_buffers_max {
+            input.copy_out();
+            held = 0;
+        }
+        let partial = input.owned_bytes();
+        self.partial_bytes = self.partial_bytes - connection.partial_bytes + partial;
+        self.held_buffers += held;
+        connection.held = held;
+        connection.partial_bytes = partial;
+        connection.input = input;
+        let over = self.partial_bytes > self.config.partial_frame_bytes_max && partial > 0;
+        if over && connection.stall.is_none() {
+            self.stall(id, Stall::PartialFrames);
+        }
+    }
+
+    /// Takes one whole frame. An error: it has to wait, nothing has been done.
+    fn on_frame(
+        &mut self,
+        id: ConnectionId,
+        header: &FrameHeader,
+        input: &mut Input,
+    ) -> Result<(), Stall> {
+        if header.kind == kind::PRODUCE {
+            return self.on_produce(id, header, input);
+        }
+        let body_bytes = header.length as usize - FRAME_HEADER_BYTES;
+        if body_bytes > REQUEST_BYTES_MAX {
+            let text = format!(
+                "a request of this kind has at most {REQUEST_BYTES_MAX} bytes; {body_bytes} came"
+            );
+            self.refuse(id, header, &Rejection::new(ErrorCode::TooLarge, text));
+            return Ok(());
+        }
+        let parts = input.parts(FRAME_HEADER_BYTES, body_bytes);
+        let joined;
+        let body: &[u8] = match &parts[..] {
+            [] => &[],
+            [one] => one,
+            several => {
+                joined = several.concat();
+                &joined
+            }
+        };
+        if header.kind == kind::HELLO {
+            self.on_hello(id, header, body);
+            return Ok(());
+        }
+        if !self.greeted(id) {
+            let text = "the first frame of a connection must be Hello";
+            let rejection = Rejection::new(ErrorCode::HandshakeRequired, text);
+            self.close_with(id, header.correlation, &rejection);
+            return Ok(());
+        }
+        match protocol::decode_request(header, body) {
+            Ok((request, _deadline_ms)) => self.route(id, header, request),
+            Err(rejection) => {
+                self.refuse(id, header, &rejection);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn greeted(&mut self, id: ConnectionId) -> bool {
+        self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open)
+    }
+
+    /// Answers a request at once with an error.
+    pub(super) fn refuse(&mut self, id: ConnectionId, header: &FrameHeader, why: &Rejection) {
+        self.scratch.clear();
+        protocol::put_error(&mut self.scratch, header.correlation, why);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.output.push(&self.scratch);
+            self.mark_dirty(id);
+        }
+    }
+
+    fn on_hello(&mut self, id: ConnectionId, header: &FrameHeader, body: &[u8]) {
+        let hello = match protocol::parse_hello(body) {
+            Ok(hello) => hello,
+            Err(error) => {
+                return self.close_with(id, header.correlation, &malformed(error.to_string()));
+            }
+        };
+        if self.greeted(id) {
+            let text = "Hello was sent twice on one connection";
+            return self.close_with(id, header.correlation, &malformed(text));
+        }
+        let version = protocol::PROTOCOL_VERSION;
+        if hello.version_min > version || hello.version_max < version {
+            let text = format!(
+                "this server speaks protocol version {version}; the client speaks {} to {}",
+                hello.version_min, hello.version_max
+            );
+            let rejection = Rejection::new(ErrorCode::UnsupportedVersion, text);
+            return self.close_with(id, header.correlation, &rejection);
+        }
+        if !hello.mechanism.is_empty() {
+            let text = format!(
+                "the authentication mechanism {:?} is not known here; send an empty one",
+                hello.mechanism
+            );
+            let rejection = Rejection::new(ErrorCode::InvalidArgument, text);
+            return self.close_with(id, header.correlation, &rejection);
+        }
+        let reply = protocol::HelloReply {
+            version,
+            features: 0,
+            server_name: "corelane".to_owned(),
+            server_version: self.facts.version.clone(),
+            core: self.config.core,
+            frame_bytes_max: model::limits::FRAME_BYTES_MAX,
+            batch_bytes_max: model::limits::BATCH_BYTES_MAX,
+            in_flight_bytes_max: self.config.in_flight_bytes_max as u64,
+        };
+        self.scratch.clear();
+        if protocol::put_hello_reply(&mut self.scratch, header.correlation, &reply).is_err() {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Open;
+            connection.output.push(&self.scratch);
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Sends a request where it belongs: answered here, by a shard of this core, or by another.
+    fn route(
+        &mut self,
+        id: ConnectionId,
+        header: &FrameHeader,
+        request: Request,
+    ) -> Result<(), Stall> {
+        let origin =
+            Origin { connection: id, correlation: header.correlation, cost: header.length };
+        match request {
+            Request::Ping => self.answer_now(origin, &Reply::Pong),
+            Request::Metadata { topics, after, limit } => {
+                let reply = self.metadata.answer(&topics, after.as_ref(), limit);
+                self.answer_now(origin, &reply);
+            }
+            Request::SetLogFilter { filter } => {
+                let reply = match crate::logging::set_filter(&filter) {
+                    Ok(()) => Reply::LogFilterSet,
+                    Err(text) => Reply::Rejected(Rejection::new(ErrorCode::InvalidArgument, text)),
+                };
+                self.answer_now(origin, &reply);
+            }
+            Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes),
+            Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription),
+            Request::Status => self.begin_gather(origin, gather::Question::Status),
+            Request::DescribeTopic { name } => match self.metadata.find(&name) {
+                Some(topic) => {
+                    let topic = std::sync::Arc::clone(topic);
+                    self.begin_gather(origin, gather::Question::Describe(topic));
+                }
+                None => self.answer_now(origin, &Reply::Rejected(unknown_topic(&name))),
+            },
+            Request::CreateTopic { .. }
+            | Request::AlterTopic { .. }
+            | Request::DeleteTopic { .. } => {
+                let core = self.map.core_of(ShardId(0));
+                self.reserve(origin, core)?;
+                let request = Box::new(request);
+                self.out.send(core, Message::TopicRequest { origin, request });
+            }
+            Request::InitProducer => self.route_to_shard(origin, ShardId(0), request)?,
+            Request::Fetch { partition, .. }
+            | Request::LookupOffset { partition, .. }
+            | Request::CommitOffset { partition, .. }
+            | Request::CommittedOffset { partition, .. } => {
+                self.route_to_shard(origin, partition.shard, request)?;
+            }
+            Request::Subscribe { partition, subscription, .. } => {
+                self.on_subscribe(origin, partition.shard, subscription, request)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn route_to_shard(
+        &mut self,
+        origin: Origin,
+        shard: ShardId,
+        request: Request,
+    ) -> Result<(), Stall> {
+        if !self.map.has(shard) {
+            self.answer_now(origin, &Reply::Rejected(unknown_shard(shard)));
+            return Ok(());
+        }
+        let core = self.map.core_of(shard);
+        self.reserve(origin, core)?;
+        if matches!(request, Request::Fetch { .. })
+            && let Some(connection) = self.connections.get_mut(origin.connection)
+        {
+            connection.note_reader_shard(shard);
+        }
+        let request = Box::new(ShardRequest::Client(request));
+        let reply_to = ReplyTo::Client(origin);
+        self.out.send(core, Message::Request { shard, reply_to, request });
+        Ok(())
+    }
+
+    /// Takes a place for a request on `core` and counts it against its connection.
+    pub(super) fn reserve(&mut self, origin: Origin, core: model::CoreId) -> Result<(), Stall> {
+        if !self.out.mesh.has_room(core) {
+            return Err(Stall::Mesh(core));
+        }
+        if let Some(connection) = self.connections.get_mut(origin.connection) {
+            connection.in_flight_bytes += origin.cost as usize;
+        }
+        Ok(())
+    }
+
+    fn on_subscribe(
+        &mut self,
+        origin: Origin,
+        shard: ShardId,
+        number: u32,
+        request: Request,
+    ) -> Result<(), Stall> {
+        let Some(connection) = self.connections.get_mut(origin.connection) else { return Ok(()) };
+        let refused = if connection.subscriptions.contains_key(&number) {
+            Some(Rejection::new(
+                ErrorCode::UnknownSubscription,
+                format!(
+                    "subscription {number} exists already on this connection; use another number"
+                ),
+            ))
+        } else if connection.subscriptions.len() >= model::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX
+        {
+            Some(Rejection::new(
+                ErrorCode::LimitReached,
+                "this connection has the most subscriptions it may have; open another connection",
+            ))
+        } else {
+            None
+        };
+        if let Some(rejection) = refused {
+            self.answer_now(origin, &Reply::Rejected(rejection));
+            return Ok(());
+        }
+        self.route_to_shard(origin, shard, request)?;
+        if self.map.has(shard)
+            && let Some(connection) = self.connections.get_mut(origin.connection)
+        {
+            connection.note_reader_shard(shard);
+            let correlation = origin.correlation;
+            let held = HeldSubscription { correlation, state: Subscription::Starting, credit: 0 };
+            connection.subscriptions.insert(number, held);
+        }
+        Ok(())
+    }
+
+    fn on_credit(&mut self, id: ConnectionId, number: u32, bytes: u64) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // Credit for a subscription that has just ended is no fault.
+        let Some(held) = connection.subscriptions.get_mut(&number) else { return };
+        match held.state {
+            Subscription::Starting => held.credit = held.credit.saturating_add(bytes),
+            Subscription::Running(key) => {
+                self.out.send(self.map.core_of(key.shard), Message::Credit { key, bytes });
+            }
+        }
+    }
+
+    fn on_unsubscribe(&mut self, origin: Origin, number: u32) {
+        let Some(connection) = self.connections.get_mut(origin.connection) else { return };
+        let reply = match connection.subscriptions.get(&number).map(|held| held.state) {
+            Some(Subscription::Running(key)) => {
+                connection.subscriptions.remove(&number);
+                self.out.send(self.map.core_of(key.shard), Message::Unsubscribe { key });
+                Reply::Unsubscribed { subscription: number }
+            }
+            Some(Subscription::Starting) => Reply::Rejected(Rejection::new(
+                ErrorCode::Busy,
+                format!("subscription {number} is still being set up; try again"),
+            )),
+            None => Reply::Rejected(Rejection::new(
+                ErrorCode::UnknownSubscription,
+                format!("this connection has no subscription {number}"),
+            )),
+        };
+        self.answer_now(origin, &reply);
+    }
+
+    /// Answers a request that was not counted in flight.
+    pub(super) fn answer_now(&mut self, origin: Origin, reply: &Reply) {
+        self.push_reply(origin.connection, origin.correlation, reply);
+    }
+
+    /// Queues a reply to be sent at the end of the turn.
+    pub(super) fn push_reply(&mut self, id: ConnectionId, correlation: u64, reply: &Reply) {
+        self.scratch.clear();
+        if protocol::put_reply(&mut self.scratch, correlation, reply).is_err() {
+            self.scratch.clear();
+            let text = "the answer does not fit into a frame; ask for less";
+            let rejection = Rejection::new(ErrorCode::TooLarge, text);
+            protocol::put_error(&mut self.scratch, correlation, &rejection);
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.output.push(&self.scratch);
+            self.mark_dirty(id);
+        }
+    }
+}
+
+fn unknown_topic(name: &model::TopicName) -> Rejection {
+    Rejection::new(
+        ErrorCode::UnknownTopic,
+        format!("there is no topic {name}; create it with `corelane topic create {name}`"),
+    )
+}

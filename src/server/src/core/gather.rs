@@ -1,0 +1,139 @@
+//! Questions that several cores answer together: status, and a topic's description.
+
+use std::sync::Arc;
+
+use model::reply::{CoreStatus, PartitionStatus, ServerStatus, ShardHealth, ShardStatus};
+use model::{Reply, ShardId, TopicInfo};
+use slab::Slab;
+
+use super::{Core, ShardSlot};
+use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardAnswer, ShardRequest};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Question {
+    Status,
+    Describe(Arc<TopicInfo>),
+}
+
+#[derive(Debug, Default)]
+pub struct Gathers {
+    open: Slab<Gather>,
+}
+
+/// Answers that have come in so far.
+#[derive(Debug)]
+struct Gather {
+    origin: Origin,
+    question: Question,
+    awaited: usize,
+    cores: Vec<CoreStatus>,
+    shards: Vec<ShardStatus>,
+    partitions: Vec<PartitionStatus>,
+}
+
+impl Core {
+    /// Asks all who have a part of the answer. The connection's request is counted by the messages.
+    pub(super) fn begin_gather(&mut self, origin: Origin, question: Question) {
+        let shards: Vec<ShardId> = match &question {
+            Question::Status => (0..self.map.shards()).map(ShardId).collect(),
+            Question::Describe(topic) => {
+                let mut shards: Vec<_> = topic.partitions.iter().map(|p| p.shard).collect();
+                shards.sort();
+                shards.dedup();
+                shards
+            }
+        };
+        let cores: Vec<_> = match &question {
+            Question::Status => self.map.cores().collect(),
+            Question::Describe(_) => Vec::new(),
+        };
+        if let Some(connection) = self.connections.get_mut(origin.connection) {
+            connection.in_flight_bytes += origin.cost as usize;
+        }
+        let topic = match &question {
+            Question::Status => None,
+            Question::Describe(topic) => Some(topic.id),
+        };
+        let id = self.gathers.open.insert(Gather {
+            origin,
+            question,
+            awaited: shards.len() + cores.len(),
+            cores: Vec::new(),
+            shards: Vec::new(),
+            partitions: Vec::new(),
+        });
+        let reply_to =
+            ReplyTo::Gather { core: self.out.core(), id: u32::try_from(id).unwrap_or(u32::MAX) };
+        for core in cores {
+            self.out.send(core, Message::CoreStatus { reply_to });
+        }
+        for shard in shards {
+            let request = Box::new(match topic {
+                None => ShardRequest::Status,
+                Some(topic) => ShardRequest::Describe { topic },
+            });
+            self.out.send(self.map.core_of(shard), Message::Request { shard, reply_to, request });
+        }
+    }
+
+    /// One part of an answer has come.
+    pub(super) fn on_gathered(&mut self, id: u32, answer: ShardAnswer) {
+        let Some(gather) = self.gathers.open.get_mut(id as usize) else { return };
+        match answer {
+            ShardAnswer::Core(status) => gather.cores.push(status),
+            ShardAnswer::Status(status) => gather.shards.push(status),
+            ShardAnswer::Described(partitions) => gather.partitions.extend(partitions),
+            ShardAnswer::Partition(_) => {}
+        }
+        gather.awaited -= 1;
+        if gather.awaited > 0 {
+            return;
+        }
+        let mut gather = self.gathers.open.remove(id as usize);
+        gather.cores.sort_by_key(|core| core.core);
+        gather.shards.sort_by_key(|shard| shard.shard);
+        gather.partitions.sort_by_key(|partition| partition.index);
+        let reply = match gather.question {
+            Question::Describe(topic) => {
+                Reply::TopicDescription { topic, partitions: gather.partitions }
+            }
+            Question::Status => self.server_status(gather.cores, gather.shards),
+        };
+        self.push_reply(gather.origin.connection, gather.origin.correlation, &reply);
+        self.release(gather.origin.connection, gather.origin.cost);
+    }
+
+    fn server_status(&self, cores: Vec<CoreStatus>, shards: Vec<ShardStatus>) -> Reply {
+        let all_serve = shards.iter().all(|shard| shard.health == ShardHealth::Serving);
+        let uptime = self.facts.started.elapsed().as_millis();
+        Reply::Status(Box::new(ServerStatus {
+            version: self.facts.version.clone(),
+            ready: all_serve && self.metadata.is_complete() && !self.shutdown.under_way(),
+            uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            data_dir: self.facts.data_dir.clone(),
+            topics: u32::try_from(self.metadata.len()).unwrap_or(u32::MAX),
+            cores,
+            shards,
+        }))
+    }
+
+    /// The status of a shard of this core that is not served.
+    pub(super) fn unavailable_status(&self, slot: usize) -> Option<ShardStatus> {
+        let ShardSlot::Unavailable { id, reason } = self.shards.get(slot)? else { return None };
+        Some(ShardStatus {
+            shard: *id,
+            core: self.out.core(),
+            health: ShardHealth::Unavailable,
+            reason: reason.clone(),
+            partitions: 0,
+            durable_lsn: 0,
+            log_bytes: 0,
+        })
+    }
+
+    /// Whether a connection still is there to be answered.
+    pub(super) fn is_open(&mut self, id: ConnectionId) -> bool {
+        self.connections.get_mut(id).is_some()
+    }
+}

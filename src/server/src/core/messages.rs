@@ -1,0 +1,235 @@
+//! Messages, whether of this core to itself or of another.
+
+use model::{CoreId, Rejection, Reply, ShardId};
+
+use super::{Core, ShardSlot, open_shard_in};
+use crate::connection::Subscription;
+use crate::message::{
+    ConnectionId, Message, Origin, ReaderKey, RemoteProduce, ReplyTo, ShardAnswer, ShardRequest,
+};
+use crate::shard::ShardHost;
+
+impl Core {
+    /// Works off what came through the mesh and what this core has sent itself.
+    pub(super) fn drain_messages(&mut self) -> bool {
+        let mut worked = false;
+        while let Some((from, batch)) = self.out.mesh.receive() {
+            worked = true;
+            for message in batch {
+                self.on_message(from, message);
+            }
+        }
+        self.drain_local() || worked
+    }
+
+    pub(super) fn drain_local(&mut self) -> bool {
+        let mut worked = false;
+        let own = self.out.core();
+        while let Some(message) = self.out.take_local() {
+            worked = true;
+            self.on_message(own, message);
+        }
+        worked
+    }
+
+    fn on_message(&mut self, from: CoreId, message: Message) {
+        let answered = message.answers();
+        if answered > 0 && from != self.out.core() {
+            self.out.mesh.requests_done(from, answered);
+        }
+        match message {
+            Message::Produce(produce) => self.on_remote_produce(produce),
+            Message::Request { shard, reply_to, request } => {
+                self.on_shard_request(shard, reply_to, *request);
+            }
+            Message::TopicRequest { origin, request } => {
+                let host = shard_0(&mut self.shards);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.on_request(&self.clock, origin, *request, host, &mut self.out);
+                }
+            }
+            Message::CoreStatus { reply_to } => {
+                let status = ShardAnswer::Core(self.core_status());
+                self.send_answer(reply_to, status);
+            }
+            Message::ProduceAck { connection, first_correlation, ack, cost } => {
+                self.scratch.clear();
+                protocol::put_produce_ack(&mut self.scratch, &ack, first_correlation);
+                if let Some(found) = self.connections.get_mut(connection) {
+                    found.output.push(&self.scratch);
+                    self.mark_dirty(connection);
+                    self.release(connection, cost);
+                }
+            }
+            Message::Reply { origin, reply } => self.on_reply(origin, &reply),
+            Message::Fetched { origin, key, head, slices } => {
+                let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
+                self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
+                self.scratch.clear();
+                protocol::put_fetch_head(&mut self.scratch, origin.correlation, &head, bytes);
+                self.push_payload(origin.connection, &slices, key);
+                self.release(origin.connection, origin.cost);
+            }
+            Message::Answer { reply_to, answer } => self.on_answer(reply_to, *answer),
+            Message::Taken { connection, cost } => self.release(connection, cost),
+            Message::Deliver { connection, key, head, slices } => {
+                let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
+                self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
+                self.scratch.clear();
+                protocol::put_deliver_head(&mut self.scratch, &head, bytes);
+                self.push_payload(connection, &slices, key);
+            }
+            Message::Sent { key, bytes } => self.with_shard(key.shard, |host, core| {
+                host.reader_sent(core.ring, key, bytes, core.out);
+            }),
+            Message::Credit { key, bytes } => {
+                self.with_shard(key.shard, |host, _| host.add_credit(key, bytes));
+            }
+            Message::Unsubscribe { key } => {
+                self.with_shard(key.shard, |host, _| host.unsubscribe(key));
+            }
+            Message::Subscribed { origin, subscription, key, offset } => {
+                self.on_subscribed(origin, subscription, key, offset);
+            }
+            Message::ConnectionClosed { connection } => {
+                for slot in &mut self.shards {
+                    if let ShardSlot::Open(host) = slot {
+                        host.connection_closed(connection);
+                    }
+                }
+            }
+            Message::Metadata(change) => self.metadata.apply(change),
+            Message::ShardReport(report) => {
+                let host = shard_0(&mut self.shards);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.on_report(*report, host, &mut self.out);
+                }
+            }
+        }
+    }
+
+    fn on_remote_produce(&mut self, produce: RemoteProduce) {
+        let shard = produce.partition.shard;
+        let slot = self.slot_of(shard);
+        match open_shard_in(&mut self.shards, slot, shard) {
+            Ok(host) => host.produce_remote(&self.clock, produce, &mut self.out),
+            Err(rejection) => self.out.reject(produce.origin, rejection),
+        }
+    }
+
+    fn on_shard_request(&mut self, shard: ShardId, reply_to: ReplyTo, request: ShardRequest) {
+        let slot = self.slot_of(shard);
+        match open_shard_in(&mut self.shards, slot, shard) {
+            Ok(host) => host.handle(&self.clock, reply_to, request, &mut self.out),
+            Err(rejection) => self.refuse_shard_request(slot, reply_to, &request, rejection),
+        }
+    }
+
+    /// The shard is not served: whoever asked is told in the form asked for.
+    fn refuse_shard_request(
+        &mut self,
+        slot: usize,
+        reply_to: ReplyTo,
+        request: &ShardRequest,
+        rejection: Rejection,
+    ) {
+        let answer = match (reply_to, request) {
+            (ReplyTo::Client(origin), _) => return self.out.reject(origin, rejection),
+            (_, ShardRequest::Describe { .. }) => ShardAnswer::Described(Vec::new()),
+            (_, ShardRequest::Status) => match self.unavailable_status(slot) {
+                Some(status) => ShardAnswer::Status(status),
+                None => ShardAnswer::Partition(Err(rejection)),
+            },
+            _ => ShardAnswer::Partition(Err(rejection)),
+        };
+        self.send_answer(reply_to, answer);
+    }
+
+    fn send_answer(&mut self, reply_to: ReplyTo, answer: ShardAnswer) {
+        crate::shard::send_answer(reply_to, answer, &mut self.out);
+    }
+
+    fn on_answer(&mut self, reply_to: ReplyTo, answer: ShardAnswer) {
+        match reply_to {
+            ReplyTo::Gather { id, .. } => self.on_gathered(id, answer),
+            ReplyTo::Coordinator { step, index } => {
+                let host = shard_0(&mut self.shards);
+                if let Some(coordinator) = &mut self.coordinator {
+                    coordinator.on_answer(&self.clock, step, index, answer, host, &mut self.out);
+                }
+            }
+            ReplyTo::Client(_) => {}
+        }
+    }
+
+    fn on_reply(&mut self, origin: Origin, reply: &Reply) {
+        let id = origin.connection;
+        if let Reply::Rejected(_) = reply {
+            self.forget_refused_subscription(id, origin.correlation);
+        }
+        self.push_reply(id, origin.correlation, reply);
+        self.release(id, origin.cost);
+    }
+
+    /// A subscription that was refused, or has ended, frees its number.
+    fn forget_refused_subscription(&mut self, id: ConnectionId, correlation: u64) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.subscriptions.retain(|_, held| held.correlation != correlation);
+        }
+    }
+
+    fn on_subscribed(&mut self, origin: Origin, number: u32, key: ReaderKey, offset: u64) {
+        let id = origin.connection;
+        let owner = self.map.core_of(key.shard);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return self.out.send(owner, Message::Unsubscribe { key });
+        };
+        if let Some(held) = connection.subscriptions.get_mut(&number) {
+            let waiting = std::mem::take(&mut held.credit);
+            held.state = Subscription::Running(key);
+            if waiting > 0 {
+                self.out.send(owner, Message::Credit { key, bytes: waiting });
+            }
+        }
+        let reply = Reply::Subscribed { subscription: number, offset };
+        self.push_reply(id, origin.correlation, &reply);
+        self.release(id, origin.cost);
+    }
+
+    /// Queues the head in `scratch` and the payload after it.
+    fn push_payload(&mut self, id: ConnectionId, slices: &[bytes::Bytes], key: ReaderKey) {
+        if !self.is_open(id) {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.output.push_payload(&self.scratch, slices, Some(key));
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Calls an open shard of this core; nothing happens when it is not served.
+    fn with_shard(
+        &mut self,
+        shard: ShardId,
+        call: impl FnOnce(&mut ShardHost, &mut CoreParts<'_>),
+    ) {
+        let slot = self.slot_of(shard);
+        if let Some(ShardSlot::Open(host)) = self.shards.get_mut(slot) {
+            call(host, &mut CoreParts { ring: &mut self.ring, out: &mut self.out });
+        }
+    }
+}
+
+/// What a shard's call may use of its core.
+struct CoreParts<'a> {
+    ring: &'a mut ring::Ring,
+    out: &'a mut crate::outbox::Outbox,
+}
+
+/// Shard 0, when this core has it and it is open.
+fn shard_0(shards: &mut [ShardSlot]) -> Option<&mut ShardHost> {
+    match shards.first_mut() {
+        Some(ShardSlot::Open(host)) if host.id == ShardId(0) => Some(host),
+        _ => None,
+    }
+}

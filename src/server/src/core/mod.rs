@@ -1,0 +1,162 @@
+//! One core: its ring, its connections, its shards, and the loop that turns them.
+//!
+//! A turn takes what the kernel and the other cores have brought, parses all whole frames there
+//! are, lets each shard write what was appended and answer what became durable, and sends once per
+//! connection. Nothing in a turn waits.
+
+mod frames;
+mod gather;
+mod messages;
+mod produce;
+mod run;
+mod shutdown;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use model::reply::CoreStatus;
+use model::{CoreId, ErrorCode, Rejection, ShardId};
+use ring::Ring;
+pub use run::{CoreEvent, CoreStart, ShardStart, run_core};
+pub use shutdown::ShutdownFlag;
+
+use crate::facts::ServerFacts;
+
+use crate::clock::Clock;
+use crate::connection::ConnectionTable;
+use crate::coordinator::Coordinator;
+use crate::message::ConnectionId;
+use crate::metadata::Metadata;
+use crate::outbox::Outbox;
+use crate::placement::ShardMap;
+use crate::shard::ShardHost;
+use gather::Gathers;
+
+/// A shard of this core, served or not.
+pub enum ShardSlot {
+    Open(Box<ShardHost>),
+    Unavailable { id: ShardId, reason: String },
+}
+
+/// The bounds and facts of this core that do not change.
+#[derive(Debug)]
+pub struct CoreConfig {
+    pub core: CoreId,
+    pub cpu: Option<u32>,
+    pub connections_max: usize,
+    pub in_flight_bytes_max: usize,
+    pub partial_frame_bytes_max: usize,
+    /// Receive buffers that frames not yet whole may hold.
+    pub held_buffers_max: usize,
+    pub shutdown_timeout_ns: u64,
+}
+
+/// Everything one core owns.
+pub struct Core {
+    config: CoreConfig,
+    ring: Ring,
+    clock: Clock,
+    map: ShardMap,
+    connections: ConnectionTable,
+    shards: Vec<ShardSlot>,
+    out: Outbox,
+    metadata: Metadata,
+    /// Only on the core of shard 0.
+    coordinator: Option<Coordinator>,
+    gathers: Gathers,
+    listeners: Vec<Listener>,
+    /// Connections with something to send.
+    dirty: Vec<ConnectionId>,
+    /// Connections with frames left to parse.
+    parse_queue: VecDeque<ConnectionId>,
+    /// Connections that wait for room on another core, or for memory of frames not yet whole.
+    stalled: Vec<ConnectionId>,
+    held_buffers: usize,
+    partial_bytes: usize,
+    scratch: Vec<u8>,
+    counters: Counters,
+    accept_paused_until_ns: u64,
+    shutdown: shutdown::Shutdown,
+    facts: Arc<ServerFacts>,
+}
+
+/// A socket that takes connections.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: OwnedFd,
+    /// An accept is under way in the kernel.
+    pub accepting: bool,
+}
+
+/// What `status` shows of a core.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub messages_in: u64,
+    pub bytes_in: u64,
+    pub messages_out: u64,
+    pub bytes_out: u64,
+}
+
+impl Core {
+    /// The slot of a shard among this core's.
+    fn slot_of(&self, shard: ShardId) -> usize {
+        usize::from(shard.0) / self.out.mesh.cores()
+    }
+
+    fn core_status(&self) -> CoreStatus {
+        CoreStatus {
+            core: self.config.core,
+            cpu: self.config.cpu,
+            connections: u32::try_from(self.connections.len()).unwrap_or(u32::MAX),
+            messages_in: self.counters.messages_in,
+            bytes_in: self.counters.bytes_in,
+            messages_out: self.counters.messages_out,
+            bytes_out: self.counters.bytes_out,
+        }
+    }
+
+    /// Puts a connection on the list of those to be flushed.
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Puts a connection on the list of those to be parsed.
+    fn queue_parse(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.parse_queue.push_back(id);
+        }
+    }
+}
+
+/// The open shard in `slot`, or why there is none.
+pub fn open_shard_in(
+    slots: &mut [ShardSlot],
+    slot: usize,
+    shard: ShardId,
+) -> Result<&mut ShardHost, Rejection> {
+    match slots.get_mut(slot) {
+        Some(ShardSlot::Open(host)) => Ok(host),
+        Some(ShardSlot::Unavailable { id, reason }) => Err(Rejection::new(
+            ErrorCode::ShardUnavailable,
+            format!("shard {id} is not served: {reason}"),
+        )),
+        None => Err(unknown_shard(shard)),
+    }
+}
+
+pub fn unknown_shard(shard: ShardId) -> Rejection {
+    Rejection::new(
+        ErrorCode::UnknownPartition,
+        format!("there is no shard {shard}; fetch the topic's metadata again"),
+    )
+}

@@ -1,0 +1,172 @@
+//! The way of a publish from its frame to the owning shard.
+
+use model::{ErrorCode, Rejection};
+use protocol::batch::BATCH_HEADER_BYTES;
+use protocol::{FRAME_HEADER_BYTES, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, split_batches};
+use smallvec::SmallVec;
+
+use super::{Core, open_shard_in, unknown_shard};
+use crate::connection::{Input, Parts, Stall};
+use crate::core::sockets::malformed;
+use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
+use crate::shard::{BatchSlices, ProduceTerms};
+
+/// Where the batches begin in the frame.
+const BATCHES_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
+
+impl Core {
+    /// Checks the batches and appends them, here or on the core that owns the partition.
+    pub(super) fn on_produce(
+        &mut self,
+        id: ConnectionId,
+        header: &FrameHeader,
+        input: &mut Input,
+    ) -> Result<(), Stall> {
+        if !self.greeted(id) {
+            let text = "the first frame of a connection must be Hello";
+            let rejection = Rejection::new(ErrorCode::HandshakeRequired, text);
+            self.close_with(id, header.correlation, &rejection);
+            return Ok(());
+        }
+        let length = header.length as usize;
+        let Some(batches_bytes) = length.checked_sub(BATCHES_AT + BATCH_HEADER_BYTES) else {
+            self.refuse(id, header, &malformed("the publish ends before its first batch"));
+            return Ok(());
+        };
+        let batches_bytes = batches_bytes + BATCH_HEADER_BYTES;
+        let head = match parse_head(input) {
+            Ok(head) => head,
+            Err(rejection) => {
+                self.refuse(id, header, &rejection);
+                return Ok(());
+            }
+        };
+        let shard = head.handle.shard;
+        if !self.map.has(shard) {
+            self.refuse(id, header, &unknown_shard(shard));
+            return Ok(());
+        }
+        let origin =
+            Origin { connection: id, correlation: header.correlation, cost: header.length };
+        let core = self.map.core_of(shard);
+        if core == self.out.core() {
+            self.produce_here(origin, &head, input, batches_bytes)
+        } else {
+            self.reserve(origin, core)?;
+            self.produce_there(core, origin, &head, input, batches_bytes);
+            Ok(())
+        }
+    }
+
+    fn produce_here(
+        &mut self,
+        origin: Origin,
+        head: &ProduceHead,
+        input: &Input,
+        batches_bytes: usize,
+    ) -> Result<(), Stall> {
+        let shard = head.handle.shard;
+        let slot = self.slot_of(shard);
+        let host = match open_shard_in(&mut self.shards, slot, shard) {
+            Ok(host) => host,
+            Err(rejection) => {
+                self.out.reject(origin, rejection);
+                return Ok(());
+            }
+        };
+        if !host.admits(batches_bytes, origin.connection) {
+            return Err(Stall::Backlog(shard));
+        }
+        if let Some(connection) = self.connections.get_mut(origin.connection) {
+            connection.in_flight_bytes += origin.cost as usize;
+        }
+        let parts = input.parts(BATCHES_AT, batches_bytes);
+        let terms = ProduceTerms {
+            origin,
+            partition: head.handle,
+            ack: head.ack,
+            deadline_ms: head.deadline_ms,
+        };
+        match check_all(&parts, head.batch_count) {
+            Ok(spans) => {
+                self.counters.messages_in += records(&spans);
+                if let [only] = &spans[..] {
+                    let one = BatchSlices { header: only.header, bytes: &parts };
+                    host.produce(&self.clock, &terms, std::iter::once(one), &mut self.out);
+                } else {
+                    let slices: Vec<Parts<'_>> = spans
+                        .iter()
+                        .map(|s| input.parts(BATCHES_AT + s.range.start, s.range.len()))
+                        .collect();
+                    let batches = spans
+                        .iter()
+                        .zip(&slices)
+                        .map(|(span, bytes)| BatchSlices { header: span.header, bytes });
+                    host.produce(&self.clock, &terms, batches, &mut self.out);
+                }
+            }
+            Err(rejection) => self.out.reject(origin, rejection),
+        }
+        Ok(())
+    }
+
+    fn produce_there(
+        &mut self,
+        core: model::CoreId,
+        origin: Origin,
+        head: &ProduceHead,
+        input: &mut Input,
+        batches_bytes: usize,
+    ) {
+        let spans = match check_all(&input.parts(BATCHES_AT, batches_bytes), head.batch_count) {
+            Ok(spans) => spans,
+            Err(rejection) => return self.out.reject(origin, rejection),
+        };
+        self.counters.messages_in += records(&spans);
+        let batches = spans
+            .iter()
+            .map(|span| CheckedBatch {
+                header: span.header,
+                bytes: input.shared(BATCHES_AT + span.range.start, span.range.len()),
+            })
+            .collect();
+        let produce = RemoteProduce {
+            origin,
+            partition: head.handle,
+            ack: head.ack,
+            deadline_ms: head.deadline_ms,
+            batches,
+        };
+        self.out.send(core, Message::Produce(produce));
+    }
+}
+
+type Spans = SmallVec<[protocol::BatchSpan; 1]>;
+
+fn parse_head(input: &Input) -> Result<ProduceHead, Rejection> {
+    let parts = input.parts(FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES);
+    let parsed = match &parts[..] {
+        [whole] => ProduceHead::parse(whole),
+        split => {
+            let mut bytes = [0u8; PRODUCE_HEAD_BYTES];
+            let mut filled = 0;
+            for part in split {
+                bytes[filled..filled + part.len()].copy_from_slice(part);
+                filled += part.len();
+            }
+            ProduceHead::parse(&bytes)
+        }
+    };
+    parsed.map_err(Rejection::from)
+}
+
+/// Every batch, with its checksum checked; the same number as the frame says.
+fn check_all(parts: &[&[u8]], count: u32) -> Result<Spans, Rejection> {
+    split_batches(parts, Some(count))
+        .map(|span| span.map_err(|error| Rejection::new(error.code(), error.to_string())))
+        .collect()
+}
+
+fn records(spans: &Spans) -> u64 {
+    spans.iter().map(|span| u64::from(span.header.records_count)).sum()
+}

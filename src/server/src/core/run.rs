@@ -1,0 +1,346 @@
+//! A core's start and its loop.
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use model::reply::CoreAddress;
+use model::{CoreId, ShardId};
+use ring::{Completion, Parker, Ring, RingConfig, Waker};
+use wal::WalConfig;
+
+use super::gather::Gathers;
+use super::{Core, CoreConfig, Counters, Listener, ShardSlot, shutdown::Shutdown};
+use crate::bounds::TICK_MS;
+use crate::clock::Clock;
+use crate::connection::ConnectionTable;
+use crate::coordinator::Coordinator;
+use crate::facts::ServerFacts;
+use crate::mesh::{Mesh, MeshEnd};
+use crate::message::{Message, ShardReport};
+use crate::metadata::Metadata;
+use crate::outbox::Outbox;
+use crate::placement::ShardMap;
+use crate::shard::{OpenShard, open_shard};
+use crate::token::Token;
+
+/// A core with nothing to do looks at its clock this much less often.
+const IDLE_TICKS: u64 = 10;
+
+/// What one core is started with.
+#[derive(Debug)]
+pub struct CoreStart {
+    pub config: CoreConfig,
+    pub map: ShardMap,
+    pub mesh: Arc<Mesh>,
+    pub facts: Arc<ServerFacts>,
+    pub listeners: Vec<std::os::fd::OwnedFd>,
+    pub addresses: Arc<[CoreAddress]>,
+    pub ring: RingConfig,
+    pub shards: Vec<ShardStart>,
+    pub events: Sender<CoreEvent>,
+}
+
+/// One shard this core is to open.
+#[derive(Debug)]
+pub struct ShardStart {
+    pub id: ShardId,
+    pub path: PathBuf,
+    pub block_bytes: usize,
+    pub wal: WalConfig,
+    pub retention_check_ms: u64,
+    pub create: bool,
+}
+
+/// What a core tells the thread that started it.
+#[derive(Debug)]
+pub enum CoreEvent {
+    /// Takes connections. `topics`: how many there are.
+    Serving {
+        topics: usize,
+        unavailable: Vec<(ShardId, String)>,
+    },
+    Failed {
+        core: CoreId,
+        error: String,
+    },
+    Stopped,
+    /// A signal asks for a stop.
+    Signal,
+}
+
+/// Runs a core until the server stops. Inside its glommio executor.
+pub async fn run_core(start: CoreStart) {
+    let core = start.config.core;
+    let events = start.events.clone();
+    let event = match CoreLoop::open(start) {
+        Ok(mut core_loop) => match core_loop.run().await {
+            Ok(()) => CoreEvent::Stopped,
+            Err(error) => CoreEvent::Failed { core, error: error.to_string() },
+        },
+        Err(error) => CoreEvent::Failed { core, error },
+    };
+    let _ = events.send(event);
+}
+
+struct CoreLoop {
+    core: Core,
+    parker: Parker,
+    waker: Waker,
+    events: Sender<CoreEvent>,
+    serving: bool,
+}
+
+impl CoreLoop {
+    fn open(start: CoreStart) -> Result<Self, String> {
+        let mut ring = Ring::new(&start.ring).map_err(|error| error.to_string())?;
+        let parker = ring.parker().map_err(|error| format!("cannot watch the ring: {error}"))?;
+        let waker = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
+        let core = start.config.core;
+        let other = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
+        let mut out = Outbox::new(MeshEnd::new(start.mesh, core, other));
+        let mut others = Vec::new();
+        let mut shards = Vec::new();
+        for (slot, shard) in (0..).zip(start.shards) {
+            let opened = open_one(&mut ring, slot, shard, &mut others);
+            out.send(start.map.core_of(ShardId(0)), Message::ShardReport(Box::new(opened.1)));
+            shards.push(opened.0);
+        }
+        let mut metadata = Metadata::new();
+        metadata.set_cores(start.addresses);
+        let coordinator =
+            (start.map.core_of(ShardId(0)) == core).then(|| Coordinator::new(start.map));
+        let mut core = Core {
+            config: start.config,
+            ring,
+            clock: Clock::new(),
+            map: start.map,
+            connections: ConnectionTable::new(core),
+            shards,
+            out,
+            metadata,
+            coordinator,
+            gathers: Gathers::default(),
+            listeners: start
+                .listeners
+                .into_iter()
+                .map(|socket| Listener { socket, accepting: false })
+                .collect(),
+            dirty: Vec::new(),
+            parse_queue: std::collections::VecDeque::new(),
+            stalled: Vec::new(),
+            held_buffers: 0,
+            partial_bytes: 0,
+            scratch: Vec::new(),
+            counters: Counters::default(),
+            accept_paused_until_ns: 0,
+            shutdown: Shutdown::new(),
+            facts: start.facts,
+        };
+        for completion in others {
+            core.on_completion(completion);
+        }
+        Ok(Self { core, parker, waker, events: start.events, serving: false })
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        let ticker = Ticker::start(self.waker.clone());
+        loop {
+            let worked = self.core.turn(&ticker)?;
+            if !self.serving && self.core.metadata.is_complete() {
+                self.begin_serving();
+            }
+            if self.core.step_shutdown() {
+                break;
+            }
+            if worked {
+                ticker.active.set(true);
+                glommio::yield_if_needed().await;
+            } else if self.core.out.mesh.park() {
+                self.parker.wait().await?;
+                self.core.out.mesh.unpark();
+            }
+        }
+        self.core.last_sends();
+        ticker.stop().await;
+        Ok(())
+    }
+
+    fn begin_serving(&mut self) {
+        self.serving = true;
+        self.core.accept_all();
+        let unavailable = self
+            .core
+            .shards
+            .iter()
+            .filter_map(|slot| match slot {
+                ShardSlot::Open(_) => None,
+                ShardSlot::Unavailable { id, reason } => Some((*id, reason.clone())),
+            })
+            .collect();
+        let _ =
+            self.events.send(CoreEvent::Serving { topics: self.core.metadata.len(), unavailable });
+    }
+}
+
+fn open_one(
+    ring: &mut Ring,
+    slot: u8,
+    shard: ShardStart,
+    others: &mut Vec<Completion>,
+) -> (ShardSlot, ShardReport) {
+    let id = shard.id;
+    let order = OpenShard {
+        id,
+        slot,
+        path: &shard.path,
+        block_bytes: shard.block_bytes,
+        wal: shard.wal,
+        retention_check_ms: shard.retention_check_ms,
+        create: shard.create,
+    };
+    match open_shard(ring, order, others) {
+        Ok(host) => {
+            let report = ShardReport { shard: id, partitions: host.report(), unavailable: None };
+            (ShardSlot::Open(Box::new(host)), report)
+        }
+        Err(error) => {
+            let reason = error.to_string();
+            tracing::error!(shard = %id, %reason, "the shard is not served; the others are");
+            let report = ShardReport {
+                shard: id,
+                partitions: Vec::new(),
+                unavailable: Some(reason.clone()),
+            };
+            (ShardSlot::Unavailable { id, reason }, report)
+        }
+    }
+}
+
+impl Core {
+    /// One turn. Returns whether there was, or still is, something to do.
+    fn turn(&mut self, ticker: &Ticker) -> io::Result<bool> {
+        self.clock.refresh();
+        self.ring.submit()?;
+        let mut worked = false;
+        while let Some(completion) = self.ring.next() {
+            worked = true;
+            self.on_completion(completion);
+        }
+        worked |= self.drain_messages();
+        worked |= self.parse_connections();
+        worked |= self.drain_local();
+        if ticker.due.take() {
+            self.tick();
+        }
+        for slot in &mut self.shards {
+            if let ShardSlot::Open(host) = slot {
+                worked |= host.end_turn(&mut self.ring, &self.clock, &mut self.out);
+            }
+        }
+        worked |= self.drain_local();
+        self.resume_stalled();
+        self.flush_connections();
+        worked |= !self.out.mesh.flush();
+        Ok(worked || self.ring.has_queued())
+    }
+
+    fn tick(&mut self) {
+        for slot in &mut self.shards {
+            if let ShardSlot::Open(host) = slot {
+                host.tick(&mut self.ring, &self.clock, &mut self.out);
+            }
+        }
+        self.resume_accept();
+    }
+
+    fn resume_stalled(&mut self) {
+        if !self.stalled.is_empty() {
+            self.retry_stalled();
+        }
+        for slot in 0..self.shards.len() {
+            if let ShardSlot::Open(host) = &mut self.shards[slot] {
+                for id in host.take_unstalled() {
+                    self.unstall(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_completion(&mut self, completion: Completion) {
+        match (Token::decode(completion.token()), completion) {
+            (Token::Listener(_), Completion::Accepted { socket, .. }) => self.on_accepted(socket),
+            (Token::Listener(which), Completion::AcceptFailed { error, .. }) => {
+                self.on_accept_failed(which, &error);
+            }
+            (Token::Receive { index, generation }, completion) => {
+                let Some(id) = self.connections.find(index, generation) else { return };
+                match completion {
+                    Completion::Received { data, .. } => self.on_received(id, data),
+                    Completion::ReceiveEnded { error, .. } => {
+                        self.on_receive_ended(id, error.as_ref());
+                    }
+                    _ => {}
+                }
+            }
+            (Token::Send { index, generation }, Completion::Sent { result, bytes, .. }) => {
+                if let Some(id) = self.connections.find(index, generation) {
+                    self.on_sent(id, result, bytes);
+                }
+            }
+            (Token::Disk { slot, ticket }, completion) => {
+                if let Some(ShardSlot::Open(host)) = self.shards.get_mut(usize::from(slot)) {
+                    host.on_disk(&mut self.ring, ticket, completion);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Replies of the last turn, without waiting for those who do not read.
+    fn last_sends(&mut self) {
+        self.flush_connections();
+        let _ = self.ring.submit();
+        while let Some(completion) = self.ring.next() {
+            drop(completion);
+        }
+    }
+}
+
+/// Wakes the core every few milliseconds while it works, less often while it does not.
+struct Ticker {
+    due: Rc<Cell<bool>>,
+    active: Rc<Cell<bool>>,
+    task: glommio::task::JoinHandle<()>,
+}
+
+impl Ticker {
+    fn start(waker: Waker) -> Self {
+        let due = Rc::new(Cell::new(true));
+        let active = Rc::new(Cell::new(true));
+        let (task_due, task_active) = (Rc::clone(&due), Rc::clone(&active));
+        let task = glommio::spawn_local(async move {
+            loop {
+                for _ in 0..IDLE_TICKS {
+                    glommio::timer::sleep(Duration::from_millis(TICK_MS)).await;
+                    if task_active.take() {
+                        break;
+                    }
+                }
+                task_due.set(true);
+                waker.wake();
+            }
+        })
+        .detach();
+        Self { due, active, task }
+    }
+
+    async fn stop(self) {
+        self.task.cancel();
+        self.task.await;
+    }
+}

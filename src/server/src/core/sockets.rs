@@ -1,0 +1,262 @@
+//! Connections come, are read, are sent to, and end.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use model::{ErrorCode, Rejection};
+use ring::ReceivedBuffer;
+
+use super::Core;
+use crate::bounds::OUTPUT_BYTES_MAX;
+use crate::connection::{Phase, Stall};
+use crate::message::{ConnectionId, Message};
+use crate::token::Token;
+
+/// After running out of descriptors, accepting rests for this long.
+const ACCEPT_PAUSE_NS: u64 = 200_000_000;
+
+impl Core {
+    pub(super) fn on_accepted(&mut self, socket: OwnedFd) {
+        if self.shutdown.under_way() {
+            return;
+        }
+        if self.connections.len() >= self.config.connections_max {
+            tracing::warn!(
+                connections = self.connections.len(),
+                "a core is at its bound of connections; a new one was closed (server.connections_per_core_max)"
+            );
+            return;
+        }
+        if let Err(error) = rustix::net::sockopt::set_tcp_nodelay(&socket, true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        let peer = rustix::net::getpeername(&socket)
+            .ok()
+            .flatten()
+            .and_then(|address| std::net::SocketAddr::try_from(address).ok());
+        let id = self.connections.insert(socket, peer);
+        tracing::debug!(peer = ?peer, core = %self.config.core, "connected");
+        self.start_receive(id);
+    }
+
+    /// No descriptors or no memory: accepting rests a while instead of spinning.
+    pub(super) fn on_accept_failed(&mut self, which: u8, error: &io::Error) {
+        if let Some(listener) = self.listeners.get_mut(usize::from(which)) {
+            listener.accepting = false;
+        }
+        if self.shutdown.under_way() || error.raw_os_error() == Some(libc::ECANCELED) {
+            return;
+        }
+        tracing::warn!(%error, "accepting connections failed; trying again shortly (is the limit of open files high enough?)");
+        self.accept_paused_until_ns = self.clock.now_ns() + ACCEPT_PAUSE_NS;
+    }
+
+    pub(super) fn resume_accept(&mut self) {
+        if self.accept_paused_until_ns != 0 && self.clock.now_ns() >= self.accept_paused_until_ns {
+            self.accept_paused_until_ns = 0;
+            self.accept_all();
+        }
+    }
+
+    pub(super) fn accept_all(&mut self) {
+        for (which, listener) in (0..).zip(&mut self.listeners) {
+            if !listener.accepting {
+                listener.accepting = true;
+                self.ring.accept(Token::Listener(which).encode(), listener.socket.as_raw_fd());
+            }
+        }
+    }
+
+    pub(super) fn start_receive(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.receiving
+            && !connection.peer_closed
+            && matches!(connection.phase, Phase::Greeting | Phase::Open)
+        {
+            connection.receiving = true;
+            self.ring.receive(Token::receive(id).encode(), connection.fd());
+        }
+    }
+
+    pub(super) fn on_received(&mut self, id: ConnectionId, data: ReceivedBuffer) {
+        self.counters.bytes_in += data.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !matches!(connection.phase, Phase::Greeting | Phase::Open) {
+            return;
+        }
+        connection.input.push(data);
+        if connection.can_parse() {
+            self.queue_parse(id);
+        }
+    }
+
+    pub(super) fn on_receive_ended(&mut self, id: ConnectionId, error: Option<&io::Error>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.receiving = false;
+        match error {
+            None => {
+                connection.peer_closed = true;
+                self.drain_if_done_reading(id);
+            }
+            Some(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
+                // Paused or cancelled by us; a stall that has ended meanwhile wants it on again.
+                if connection.stall.is_none() {
+                    self.start_receive(id);
+                }
+                self.close_if_done(id);
+            }
+            Some(error) => {
+                tracing::debug!(peer = connection.peer_text(), %error, "connection lost");
+                connection.phase = Phase::Dead;
+                self.close_if_done(id);
+            }
+        }
+    }
+
+    /// A peer that has closed its sending side still gets the replies to all it has sent.
+    pub(super) fn drain_if_done_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.peer_closed && !connection.queued && connection.can_parse() {
+            connection.phase = Phase::Draining;
+            self.close_if_done(id);
+        }
+    }
+
+    /// Stops reading a connection until whatever it waits for is there.
+    pub(super) fn stall(&mut self, id: ConnectionId, why: Stall) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.stall = Some(why);
+        if connection.receiving {
+            self.ring.pause_receive(connection.fd());
+        }
+        match why {
+            Stall::Backlog(_) | Stall::InFlight => {}
+            Stall::Mesh(_) | Stall::PartialFrames => self.stalled.push(id),
+        }
+    }
+
+    pub(super) fn unstall(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stall.take().is_some() {
+            self.start_receive(id);
+            self.queue_parse(id);
+        }
+    }
+
+    /// Looks again at the connections that wait for room of this core.
+    pub(super) fn retry_stalled(&mut self) {
+        for id in std::mem::take(&mut self.stalled) {
+            let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
+                Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
+                Some(Stall::PartialFrames) => {
+                    self.partial_bytes <= self.config.partial_frame_bytes_max
+                }
+                _ => continue,
+            };
+            if free {
+                self.unstall(id);
+            } else {
+                self.stalled.push(id);
+            }
+        }
+    }
+
+    /// Part of what a connection has in flight has been answered.
+    pub(super) fn release(&mut self, id: ConnectionId, cost: u32) {
+        let max = self.config.in_flight_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.in_flight_bytes = connection.in_flight_bytes.saturating_sub(cost as usize);
+        if connection.stall == Some(Stall::InFlight)
+            && connection.in_flight_bytes <= max / 2
+            && connection.output.pending_bytes() <= OUTPUT_BYTES_MAX / 2
+        {
+            self.unstall(id);
+        }
+        if cost > 0 {
+            self.close_if_done(id);
+        }
+    }
+
+    /// One send for each connection that has something to say.
+    pub(super) fn flush_connections(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.dirty = false;
+            if connection.phase == Phase::Dead {
+                continue;
+            }
+            if let Some(parts) = connection.output.start() {
+                self.ring.send(Token::send(id).encode(), connection.fd(), parts);
+            }
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, id: ConnectionId, result: io::Result<()>, bytes: u64) {
+        self.counters.bytes_out += bytes;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        for (key, bytes) in connection.output.finish() {
+            let core = self.map.core_of(key.shard);
+            self.out.send(core, Message::Sent { key, bytes });
+        }
+        if let Err(error) = result {
+            tracing::debug!(peer = connection.peer_text(), %error, "sending failed");
+            connection.phase = Phase::Dead;
+        }
+        if !connection.output.is_idle() {
+            self.mark_dirty(id);
+        }
+        self.release(id, 0);
+        self.close_if_done(id);
+    }
+
+    /// The stream of frames cannot be followed any more: says why, then closes.
+    pub(super) fn close_with(&mut self, id: ConnectionId, correlation: u64, rejection: &Rejection) {
+        self.scratch.clear();
+        protocol::put_error(&mut self.scratch, correlation, rejection);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        tracing::info!(peer = connection.peer_text(), %rejection, "connection closed");
+        connection.output.push(&self.scratch);
+        connection.phase = Phase::Draining;
+        self.mark_dirty(id);
+    }
+
+    /// Ends a connection once nothing of it is under way: no reply owed, no operation in the kernel.
+    pub(super) fn close_if_done(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let done = match connection.phase {
+            Phase::Greeting | Phase::Open => false,
+            Phase::Draining => connection.output.is_idle() && connection.in_flight_bytes == 0,
+            Phase::Dead => true,
+        };
+        if !done {
+            return;
+        }
+        connection.phase = Phase::Dead;
+        if !connection.receiving && !connection.output.is_sending() {
+            return self.forget(id);
+        }
+        if !connection.cancelled {
+            connection.cancelled = true;
+            self.ring.cancel_socket(connection.fd());
+        }
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.held_buffers = self.held_buffers.saturating_sub(connection.held);
+        self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);
+        tracing::debug!(peer = connection.peer_text(), "disconnected");
+        let mut cores: Vec<_> =
+            connection.reader_shards.iter().map(|shard| self.map.core_of(*shard)).collect();
+        cores.sort();
+        cores.dedup();
+        for core in cores {
+            self.out.send(core, Message::ConnectionClosed { connection: id });
+        }
+    }
+}
+
+/// The refusal of a frame or body that does not follow the protocol.
+pub fn malformed(text: impl Into<String>) -> Rejection {
+    Rejection::new(ErrorCode::Malformed, text)
+}

@@ -1,0 +1,20 @@
+//! What all cores know of the running server and share without a lock.
+
+use std::time::Instant;
+
+use crate::core::ShutdownFlag;
+
+#[derive(Debug)]
+pub struct ServerFacts {
+    pub version: String,
+    /// Absolute.
+    pub data_dir: String,
+    pub started: Instant,
+    pub shutdown: ShutdownFlag,
+}
+
+impl ServerFacts {
+    pub fn new(version: String, data_dir: String) -> Self {
+        Self { version, data_dir, started: Instant::now(), shutdown: ShutdownFlag::default() }
+    }
+}

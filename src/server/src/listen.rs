@@ -1,0 +1,128 @@
+//! The server's listening sockets: the shared address on every core, and a port of each core's own.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use model::CoreId;
+use model::reply::CoreAddress;
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::config::ServerConfig;
+use crate::placement::ShardMap;
+
+/// Connections the kernel queues for a listener before it refuses.
+const BACKLOG: i32 = 4096;
+
+/// One core's sockets and where clients reach it.
+#[derive(Debug)]
+pub struct CoreListeners {
+    pub sockets: Vec<OwnedFd>,
+    pub address: CoreAddress,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(
+        "{address} is in use; stop whoever listens there or choose another address with --listen"
+    )]
+    InUse { address: SocketAddr },
+    #[error("cannot listen on {address}: {error}")]
+    Io { address: SocketAddr, error: io::Error },
+}
+
+/// Binds every core's sockets. Connections queue in the kernel until the cores accept.
+///
+/// Returns the address in effect (a port 0 becomes a real one) and the sockets by core.
+pub fn bind_all(
+    config: &ServerConfig,
+    map: &ShardMap,
+) -> Result<(SocketAddr, Vec<CoreListeners>), ListenError> {
+    refuse_taken(config.listen)?;
+    let mut address = config.listen;
+    let mut listeners = Vec::new();
+    for core in map.cores() {
+        let shared = bind(address, true)?;
+        address = local(&shared, address)?;
+        let mut sockets = vec![shared];
+        let mut port = 0;
+        if config.direct_ports {
+            let direct = bind_direct(address, core)?;
+            port = local(&direct, address)?.port();
+            sockets.push(direct);
+        }
+        listeners.push(CoreListeners {
+            sockets,
+            address: CoreAddress {
+                core,
+                host: advertised_host(config, address.ip()),
+                port: advertised_port(config, core, port),
+                shards: map.shards_of(core),
+            },
+        });
+    }
+    Ok((address, listeners))
+}
+
+/// Another process of this user could share the port unseen: a socket that shares nothing finds
+/// out.
+fn refuse_taken(address: SocketAddr) -> Result<(), ListenError> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    bind(address, false).map(drop)
+}
+
+/// The base port plus one plus the core's number, or any when that is taken.
+fn bind_direct(address: SocketAddr, core: CoreId) -> Result<OwnedFd, ListenError> {
+    let wanted = address.port().checked_add(1).and_then(|port| port.checked_add(core.0));
+    if let Some(port) = wanted
+        && let Ok(socket) = bind(SocketAddr::new(address.ip(), port), false)
+    {
+        return Ok(socket);
+    }
+    bind(SocketAddr::new(address.ip(), 0), false)
+}
+
+fn bind(address: SocketAddr, share: bool) -> Result<OwnedFd, ListenError> {
+    let open = || -> rustix::io::Result<OwnedFd> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket =
+            rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if share {
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    };
+    open().map_err(|errno| match errno {
+        rustix::io::Errno::ADDRINUSE => ListenError::InUse { address },
+        errno => ListenError::Io { address, error: errno.into() },
+    })
+}
+
+fn local(socket: &OwnedFd, address: SocketAddr) -> Result<SocketAddr, ListenError> {
+    let name = rustix::net::getsockname(socket)
+        .and_then(|name| SocketAddr::try_from(name).map_err(|_| rustix::io::Errno::AFNOSUPPORT));
+    name.map_err(|errno| ListenError::Io { address, error: errno.into() })
+}
+
+/// An address that stands for all interfaces tells a client nothing: it keeps the host it used.
+fn advertised_host(config: &ServerConfig, listen: IpAddr) -> String {
+    match &config.advertise_host {
+        Some(host) => host.clone(),
+        None if listen.is_unspecified() => String::new(),
+        None => listen.to_string(),
+    }
+}
+
+fn advertised_port(config: &ServerConfig, core: CoreId, bound: u16) -> u16 {
+    match config.advertise_direct_base_port {
+        Some(base) if bound != 0 => base.checked_add(core.0).unwrap_or(0),
+        _ => bound,
+    }
+}

@@ -1,0 +1,273 @@
+//! From a publish to its acknowledgement.
+
+use model::{AckLevel, ErrorCode, Lsn, PartitionHandle, Rejection};
+use protocol::ProduceAck;
+use protocol::batch::BatchHeader;
+use smallvec::SmallVec;
+
+use super::pending::{AckRun, Waiting};
+use super::{LogJournal, ShardHost};
+use crate::bounds::PENDING_REPLIES_MAX;
+use crate::clock::Clock;
+use crate::message::{CheckedBatch, Message, Origin, RemoteProduce, ReplyTo};
+use crate::outbox::Outbox;
+
+/// One batch as it lies where it was received.
+pub struct BatchSlices<'a> {
+    pub header: BatchHeader,
+    pub bytes: &'a [&'a [u8]],
+}
+
+/// What a publish asks for, beside its batches.
+#[derive(Clone, Copy, Debug)]
+pub struct ProduceTerms {
+    pub origin: Origin,
+    pub partition: PartitionHandle,
+    /// `None`: the topic's own level.
+    pub ack: Option<AckLevel>,
+    /// 0: none.
+    pub deadline_ms: u32,
+}
+
+/// All that was appended for one frame.
+struct Taken {
+    lsn: Lsn,
+    base_offset: u64,
+    records: u32,
+    time_ms: i64,
+}
+
+impl ShardHost {
+    /// Whether a publish of so many bytes can be taken now. If not, the connection is remembered
+    /// and comes out of [`Self::take_unstalled`] later.
+    pub fn admits(&mut self, bytes: usize, connection: crate::message::ConnectionId) -> bool {
+        let full = matches!(self.wal.room(bytes, false), wal::Room::Backlog)
+            || self.pending.len() >= PENDING_REPLIES_MAX;
+        if full && !self.stalled.contains(&connection) {
+            self.stalled.push(connection);
+        }
+        !full
+    }
+
+    /// Appends the batches of one frame, in order, and arranges for the reply. A refused batch ends
+    /// the frame; those before it stay.
+    pub fn produce<'a>(
+        &mut self,
+        clock: &Clock,
+        terms: &ProduceTerms,
+        batches: impl Iterator<Item = BatchSlices<'a>>,
+        out: &mut Outbox,
+    ) {
+        match self.append_all(clock, terms, batches) {
+            Ok((taken, ack)) => self.arrange_ack(clock, terms, &taken, ack, out),
+            Err(rejection) => out.reject(terms.origin, rejection),
+        }
+    }
+
+    fn append_all<'a>(
+        &mut self,
+        clock: &Clock,
+        terms: &ProduceTerms,
+        batches: impl Iterator<Item = BatchSlices<'a>>,
+    ) -> Result<(Taken, AckLevel), Rejection> {
+        let ack = match terms.ack {
+            Some(ack) => ack,
+            None => self.engine.default_ack(terms.partition)?,
+        };
+        let mut taken: Option<Taken> = None;
+        for batch in batches {
+            let mut journal = LogJournal(&mut self.wal);
+            let appended = self.engine.produce(
+                clock.unix_ms(),
+                terms.partition,
+                &batch.header,
+                batch.bytes,
+                &mut journal,
+            )?;
+            taken = Some(match taken {
+                None => Taken {
+                    lsn: appended.lsn,
+                    base_offset: appended.base_offset,
+                    records: appended.records,
+                    time_ms: appended.time_ms,
+                },
+                Some(before) => Taken {
+                    lsn: before.lsn.max(appended.lsn),
+                    records: before.records + appended.records,
+                    ..before
+                },
+            });
+        }
+        let empty = || Rejection::new(ErrorCode::Malformed, "the publish holds no batch");
+        Ok((taken.ok_or_else(empty)?, ack))
+    }
+
+    fn arrange_ack(
+        &mut self,
+        clock: &Clock,
+        terms: &ProduceTerms,
+        taken: &Taken,
+        ack: AckLevel,
+        out: &mut Outbox,
+    ) {
+        let origin = terms.origin;
+        let run = AckRun {
+            connection: origin.connection,
+            first_correlation: origin.correlation,
+            count: 1,
+            base_offset: taken.base_offset,
+            records: taken.records,
+            time_ms: taken.time_ms,
+            cost: origin.cost,
+        };
+        match ack {
+            AckLevel::None => {
+                let taken = Message::Taken { connection: origin.connection, cost: origin.cost };
+                out.send(origin.connection.core, taken);
+            }
+            AckLevel::Memory => self.taken.push(Lsn::ZERO, u64::MAX, Waiting::Ack(run)),
+            AckLevel::Durable => {
+                let deadline_ns = match terms.deadline_ms {
+                    0 => u64::MAX,
+                    ms => clock.now_ns() + u64::from(ms) * 1_000_000,
+                };
+                self.pending.push(taken.lsn, deadline_ns, Waiting::Ack(run));
+            }
+        }
+    }
+
+    /// A publish that came through the mesh; it waits its turn when the backlog is full.
+    pub fn produce_remote(&mut self, clock: &Clock, produce: RemoteProduce, out: &mut Outbox) {
+        let full = !self.waiting.is_empty()
+            || matches!(self.wal.room(bytes_of(&produce), false), wal::Room::Backlog);
+        if full {
+            self.waiting.push_back(produce);
+        } else {
+            self.append_remote(clock, &produce, out);
+        }
+    }
+
+    pub(super) fn resume_waiting(&mut self, clock: &Clock, out: &mut Outbox) {
+        while let Some(next) = self.waiting.front() {
+            if matches!(self.wal.room(bytes_of(next), false), wal::Room::Backlog) {
+                return;
+            }
+            if let Some(produce) = self.waiting.pop_front() {
+                self.append_remote(clock, &produce, out);
+            }
+        }
+    }
+
+    fn append_remote(&mut self, clock: &Clock, produce: &RemoteProduce, out: &mut Outbox) {
+        let terms = ProduceTerms {
+            origin: produce.origin,
+            partition: produce.partition,
+            ack: produce.ack,
+            deadline_ms: produce.deadline_ms,
+        };
+        let slices: SmallVec<[SmallVec<[&[u8]; 2]>; 1]> = produce
+            .batches
+            .iter()
+            .map(|batch| batch.bytes.iter().map(|bytes| &bytes[..]).collect())
+            .collect();
+        let batches = produce
+            .batches
+            .iter()
+            .zip(&slices)
+            .map(|(batch, bytes)| BatchSlices { header: batch.header, bytes });
+        self.produce(clock, &terms, batches, out);
+    }
+
+    /// Answers everything that has become true.
+    pub(super) fn sweep(&mut self, out: &mut Outbox) {
+        while let Some(Waiting::Ack(run)) = self.taken.pop_durable(Lsn::ZERO) {
+            self.acknowledge(&run, AckLevel::Memory, out);
+        }
+        let durable = self.wal.durable_lsn();
+        if durable > self.engine.committed_lsn() {
+            self.engine.commit(durable);
+        }
+        while let Some(waiting) = self.pending.pop_durable(durable) {
+            self.fulfil(waiting, out);
+        }
+    }
+
+    fn fulfil(&mut self, waiting: Waiting, out: &mut Outbox) {
+        match waiting {
+            Waiting::Ack(run) => self.acknowledge(&run, AckLevel::Durable, out),
+            Waiting::Reply { to: ReplyTo::Client(origin), reply } => out.reply(origin, *reply),
+            Waiting::Reply { .. } => {}
+            Waiting::Answer { to, answer } => super::requests::send_answer(to, *answer, out),
+        }
+    }
+
+    fn acknowledge(&self, run: &AckRun, level: AckLevel, out: &mut Outbox) {
+        let ack = ProduceAck {
+            count: run.count,
+            level,
+            base_offset: run.base_offset,
+            offset_step: run.records,
+            shard: self.id,
+            append_time_ms: run.time_ms,
+        };
+        out.send(
+            run.connection.core,
+            Message::ProduceAck {
+                connection: run.connection,
+                first_correlation: run.first_correlation,
+                ack,
+                cost: run.cost,
+            },
+        );
+    }
+
+    pub(super) fn expire_pending(&mut self, clock: &Clock, out: &mut Outbox) {
+        let late = Rejection::new(
+            ErrorCode::OutcomeUnknown,
+            "the deadline passed before the write was confirmed; it may still be stored",
+        );
+        for waiting in self.pending.take_expired(clock.now_ns()) {
+            refuse(waiting, &late, out);
+        }
+    }
+
+    pub(super) fn fail_pending(&mut self, rejection: &Rejection, out: &mut Outbox) {
+        for waiting in self.pending.take_all() {
+            refuse(waiting, rejection, out);
+        }
+    }
+}
+
+fn refuse(waiting: Waiting, rejection: &Rejection, out: &mut Outbox) {
+    match waiting {
+        Waiting::Ack(run) => {
+            // The run's requests are refused one by one; the first carries what all of them count.
+            for i in 0..run.count {
+                let origin = Origin {
+                    connection: run.connection,
+                    correlation: run.first_correlation.wrapping_add(u64::from(i)),
+                    cost: if i == 0 { run.cost } else { 0 },
+                };
+                out.reject(origin, rejection.clone());
+            }
+        }
+        Waiting::Reply { to: ReplyTo::Client(origin), .. } => {
+            out.reject(origin, rejection.clone());
+        }
+        Waiting::Answer { to, .. } => {
+            let answer = crate::message::ShardAnswer::Partition(Err(rejection.clone()));
+            super::requests::send_answer(to, answer, out);
+        }
+        Waiting::Reply { .. } => {}
+    }
+}
+
+fn bytes_of(produce: &RemoteProduce) -> usize {
+    produce.batches.iter().map(CheckedBatch::len).sum()
+}
+
+impl CheckedBatch {
+    fn len(&self) -> usize {
+        self.bytes.iter().map(bytes::Bytes::len).sum()
+    }
+}

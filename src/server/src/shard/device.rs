@@ -1,0 +1,316 @@
+//! The log's way to the disk: its actions as operations of the core's ring.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use ahash::AHashMap;
+use ring::{Completion as RingCompletion, Ring};
+use wal::AlignedBuffer;
+use wal::device::{Action, Completion, DeviceError, Done, FileId, LogDevice, Ticket};
+
+use crate::token::Token;
+
+/// One shard's directory and the files the log has open there.
+#[derive(Debug)]
+pub struct DiskState {
+    slot: u8,
+    path: PathBuf,
+    directory: OwnedFd,
+    block_bytes: usize,
+    files: AHashMap<FileId, OwnedFd>,
+    /// What becomes of an operation's result.
+    steps: AHashMap<Ticket, Step>,
+    /// Ended, not yet told to the log.
+    ended: VecDeque<Completion>,
+}
+
+/// The log's buffer as the ring fills it.
+struct ReadInto(AlignedBuffer);
+
+impl AsMut<[u8]> for ReadInto {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// What an operation under way is part of.
+#[derive(Debug)]
+enum Step {
+    Create { file: FileId, name: String, bytes: u64 },
+    Allocate { file: FileId, name: String, bytes: u64 },
+    Open { file: FileId },
+    Plain(&'static str),
+}
+
+impl DiskState {
+    /// `block_bytes`: the unit of direct I/O on this file system.
+    pub fn open(slot: u8, path: &Path, block_bytes: usize) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self {
+            slot,
+            path: path.to_owned(),
+            directory,
+            block_bytes,
+            files: AHashMap::new(),
+            steps: AHashMap::new(),
+            ended: VecDeque::new(),
+        })
+    }
+
+    /// The next action that has ended.
+    pub fn take_ended(&mut self) -> Option<Completion> {
+        self.ended.pop_front()
+    }
+
+    /// Takes an operation's end in.
+    pub fn on_ring(&mut self, ring: &mut Ring, ticket: u64, completion: RingCompletion) {
+        let ticket = Ticket(ticket);
+        let Some(step) = self.steps.remove(&ticket) else { return };
+        match (step, completion) {
+            (Step::Create { file, name, bytes }, RingCompletion::Opened { result, .. }) => {
+                match result {
+                    Ok(fd) => self.allocate(ring, ticket, file, name, bytes, fd),
+                    Err(error) => self.end(ticket, Err(device_error("create", &error))),
+                }
+            }
+            (Step::Allocate { file, name, bytes }, RingCompletion::Done { result, .. }) => {
+                let result = match result {
+                    Ok(_) => Ok(Done::Opened { bytes }),
+                    Err(error) => {
+                        // The empty file would be taken for a segment.
+                        self.files.remove(&file);
+                        let _ = rustix::fs::unlinkat(
+                            &self.directory,
+                            &name,
+                            rustix::fs::AtFlags::empty(),
+                        );
+                        Err(device_error("allocate", &error))
+                    }
+                };
+                self.end(ticket, result);
+            }
+            (Step::Open { file }, RingCompletion::Opened { result, .. }) => {
+                let result = result.and_then(|fd| {
+                    let bytes = u64::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
+                    self.files.insert(file, fd);
+                    Ok(Done::Opened { bytes })
+                });
+                self.end(ticket, result.map_err(|error| device_error("open", &error)));
+            }
+            (Step::Plain(doing), RingCompletion::Done { result, .. }) => {
+                let result = result.map(|_| Done::Nothing);
+                self.end(ticket, result.map_err(|error| device_error(doing, &error)));
+            }
+            (Step::Plain(doing), RingCompletion::Read { buffer, result, .. }) => {
+                let result = match (result, buffer.into_any().downcast::<ReadInto>()) {
+                    (Ok(bytes), Ok(buffer)) => {
+                        Ok(Done::Read { buffer: buffer.0, bytes: bytes as usize })
+                    }
+                    (Err(error), _) => Err(device_error(doing, &error)),
+                    (Ok(_), Err(_)) => Err(device_error(doing, &io::ErrorKind::InvalidData.into())),
+                };
+                self.end(ticket, result);
+            }
+            (step, completion) => {
+                tracing::error!(?step, ?completion, "the ring reported an end of another kind");
+                let error = io::ErrorKind::InvalidData.into();
+                self.end(ticket, Err(device_error("io_uring", &error)));
+            }
+        }
+    }
+
+    fn allocate(
+        &mut self,
+        ring: &mut Ring,
+        ticket: Ticket,
+        file: FileId,
+        name: String,
+        bytes: u64,
+        fd: OwnedFd,
+    ) {
+        let raw = fd.as_raw_fd();
+        self.files.insert(file, fd);
+        if bytes == 0 {
+            self.end(ticket, Ok(Done::Opened { bytes: 0 }));
+            return;
+        }
+        self.steps.insert(ticket, Step::Allocate { file, name, bytes });
+        ring.fallocate(self.token(ticket), raw, 0, 0, bytes);
+    }
+
+    fn token(&self, ticket: Ticket) -> u64 {
+        Token::Disk { slot: self.slot, ticket: ticket.0 }.encode()
+    }
+
+    fn end(&mut self, ticket: Ticket, result: Result<Done, DeviceError>) {
+        self.ended.push_back(Completion { ticket, result });
+    }
+
+    fn raw(&self, file: FileId) -> Option<RawFd> {
+        self.files.get(&file).map(AsRawFd::as_raw_fd)
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                names.push((name, entry.metadata()?.len()));
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A shard's device for the time of one call into its log.
+pub struct RingDevice<'a> {
+    pub ring: &'a mut Ring,
+    pub disk: &'a mut DiskState,
+    /// Ends of other shards' operations, met while this one waited; told to them later.
+    pub others: &'a mut Vec<RingCompletion>,
+}
+
+const READ_WRITE: i32 = libc::O_RDWR | libc::O_DIRECT | libc::O_DSYNC | libc::O_CLOEXEC;
+
+impl RingDevice<'_> {
+    fn on_file(&mut self, ticket: Ticket, file: FileId, doing: &'static str) -> Option<RawFd> {
+        let raw = self.disk.raw(file);
+        if raw.is_some() {
+            self.disk.steps.insert(ticket, Step::Plain(doing));
+        } else {
+            let error = io::Error::from_raw_os_error(libc::EBADF);
+            self.disk.end(ticket, Err(device_error(doing, &error)));
+        }
+        raw
+    }
+
+    fn open(&mut self, ticket: Ticket, name: &str, flags: i32, step: Step) {
+        match CString::new(name) {
+            Ok(name) => {
+                self.disk.steps.insert(ticket, step);
+                let token = self.disk.token(ticket);
+                self.ring.open_at(token, self.disk.directory.as_raw_fd(), name, flags, 0o640);
+            }
+            Err(error) => self.disk.end(ticket, Err(device_error("open", &error.into()))),
+        }
+    }
+
+    fn rename(&mut self, ticket: Ticket, from: String, to: String) {
+        let (Ok(from), Ok(to)) = (CString::new(from), CString::new(to)) else {
+            let error = io::ErrorKind::InvalidInput.into();
+            return self.disk.end(ticket, Err(device_error("rename", &error)));
+        };
+        self.disk.steps.insert(ticket, Step::Plain("rename"));
+        let directory = self.disk.directory.as_raw_fd();
+        self.ring.rename_at(self.disk.token(ticket), (directory, from), (directory, to), 0);
+    }
+
+    fn remove(&mut self, ticket: Ticket, name: String) {
+        let Ok(name) = CString::new(name) else {
+            let error = io::ErrorKind::InvalidInput.into();
+            return self.disk.end(ticket, Err(device_error("remove", &error)));
+        };
+        self.disk.steps.insert(ticket, Step::Plain("remove"));
+        self.ring.unlink_at(self.disk.token(ticket), self.disk.directory.as_raw_fd(), name, 0);
+    }
+}
+
+impl LogDevice for RingDevice<'_> {
+    fn submit(&mut self, ticket: Ticket, action: Action) {
+        let token = self.disk.token(ticket);
+        match action {
+            Action::Create { file, name, bytes } => {
+                let flags = READ_WRITE | libc::O_CREAT | libc::O_EXCL;
+                self.open(ticket, &name.clone(), flags, Step::Create { file, name, bytes });
+            }
+            Action::Open { file, name } => {
+                self.open(ticket, &name, READ_WRITE, Step::Open { file });
+            }
+            Action::OpenReadOnly { file, name } => {
+                let flags = libc::O_RDONLY | libc::O_DIRECT | libc::O_CLOEXEC;
+                self.open(ticket, &name, flags, Step::Open { file });
+            }
+            Action::Write { file, offset, data } => {
+                if let Some(raw) = self.on_file(ticket, file, "write") {
+                    self.ring.write_at(token, raw, offset, data);
+                }
+            }
+            Action::Read { file, offset, buffer } => {
+                if let Some(raw) = self.on_file(ticket, file, "read") {
+                    self.ring.read_at(token, raw, offset, ReadInto(buffer));
+                }
+            }
+            Action::Sync { file } => {
+                if let Some(raw) = self.on_file(ticket, file, "sync") {
+                    self.ring.fdatasync(token, raw);
+                }
+            }
+            Action::Close { file } => {
+                self.disk.files.remove(&file);
+                self.disk.end(ticket, Ok(Done::Nothing));
+            }
+            Action::Rename { from, to } => self.rename(ticket, from, to),
+            Action::Remove { name } => self.remove(ticket, name),
+            Action::SyncDirectory => {
+                self.disk.steps.insert(ticket, Step::Plain("sync the directory"));
+                self.ring.fsync(token, self.disk.directory.as_raw_fd());
+            }
+            Action::List => {
+                let listed = self.disk.list().map(Done::Listed);
+                self.disk.end(ticket, listed.map_err(|error| device_error("list", &error)));
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Completion {
+        loop {
+            if let Some(completion) = self.disk.take_ended() {
+                return completion;
+            }
+            assert!(self.ring.in_flight() > 0, "waits for the disk with nothing under way");
+            if let Err(error) = self.ring.wait(None) {
+                panic!("io_uring_enter failed while the log was being opened: {error}");
+            }
+            while let Some(completion) = self.ring.next() {
+                self.take(completion);
+            }
+        }
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.disk.block_bytes
+    }
+}
+
+impl RingDevice<'_> {
+    /// While a log is opened nothing else runs on the ring, but logs opened before it do.
+    fn take(&mut self, completion: RingCompletion) {
+        if let Some(Token::Disk { slot, ticket }) = disk_token(&completion)
+            && slot == self.disk.slot
+        {
+            self.disk.on_ring(self.ring, ticket, completion);
+        } else {
+            self.others.push(completion);
+        }
+    }
+}
+
+/// The token of a completion, if it is one of a disk action.
+pub fn disk_token(completion: &RingCompletion) -> Option<Token> {
+    let token = Token::decode(completion.token());
+    matches!(token, Token::Disk { .. }).then_some(token)
+}
+
+fn device_error(doing: &'static str, error: &io::Error) -> DeviceError {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => DeviceError::NoSpace,
+        Some(libc::ENOENT) => DeviceError::NotFound,
+        Some(libc::EEXIST) => DeviceError::Exists,
+        errno => DeviceError::Io { doing, errno: errno.unwrap_or(0), error: error.to_string() },
+    }
+}

@@ -1,0 +1,213 @@
+//! One shard on its core: the engine, its log, and the replies and readers that wait on them.
+//!
+//! The engine decides, the log keeps, this glue moves values between the two and passes time in.
+
+mod acks;
+mod checkpoint;
+mod device;
+mod open;
+mod pending;
+mod readers;
+mod requests;
+mod retention;
+
+use std::collections::VecDeque;
+
+pub use acks::{BatchSlices, ProduceTerms};
+pub use device::{DiskState, RingDevice};
+use model::reply::{ShardHealth, ShardStatus};
+use model::{EntryHead, ErrorCode, Lsn, Rejection, ShardId};
+pub use open::{OpenShard, open_shard};
+pub use requests::send_answer;
+use ring::{Completion as RingCompletion, Ring};
+use shards::{Engine, Journal, Room};
+use wal::Wal;
+
+use crate::clock::Clock;
+use crate::message::{ConnectionId, RemoteProduce};
+use crate::outbox::Outbox;
+use checkpoint::CheckpointRun;
+use pending::Pending;
+use readers::Readers;
+use retention::Retention;
+
+pub struct ShardHost {
+    pub id: ShardId,
+    wal: Wal,
+    engine: Engine,
+    disk: DiskState,
+    /// Replies that wait for the log.
+    pending: Pending,
+    /// Acknowledgements from memory, sent at the turn's end so that runs can form.
+    taken: Pending,
+    readers: Readers,
+    checkpoint: Option<CheckpointRun>,
+    retention: Retention,
+    /// Publishes of other cores that wait for room in the log's backlog.
+    waiting: VecDeque<RemoteProduce>,
+    /// Connections of this core that wait for the same.
+    stalled: Vec<ConnectionId>,
+    /// Why the shard takes no writes, once it does not.
+    failed: Option<String>,
+    shutting_down: bool,
+    /// A clean stop's checkpoint has been started.
+    final_checkpoint: bool,
+}
+
+/// The engine's journal: the log's open group.
+pub(crate) struct LogJournal<'a>(&'a mut Wal);
+
+impl Journal for LogJournal<'_> {
+    fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn {
+        self.0.append(head, payload)
+    }
+
+    fn room(&self, payload_bytes: usize, frees_space: bool) -> Room {
+        match self.0.room(payload_bytes, frees_space) {
+            wal::Room::Yes => Room::Yes,
+            wal::Room::Backlog => Room::Backlog,
+            wal::Room::DiskFull => Room::DiskFull,
+            wal::Room::Failed => Room::ReadOnly,
+        }
+    }
+}
+
+impl ShardHost {
+    /// Takes the end of one of the log's actions in.
+    pub fn on_disk(&mut self, ring: &mut Ring, ticket: u64, completion: RingCompletion) {
+        self.disk.on_ring(ring, ticket, completion);
+        self.tell_log(ring);
+    }
+
+    fn tell_log(&mut self, ring: &mut Ring) {
+        let mut others = Vec::new();
+        while let Some(ended) = self.disk.take_ended() {
+            let mut device = RingDevice { ring, disk: &mut self.disk, others: &mut others };
+            self.wal.complete(&mut device, ended);
+        }
+        debug_assert!(others.is_empty());
+    }
+
+    /// Calls the log with the device of the moment.
+    fn with_log<R>(
+        &mut self,
+        ring: &mut Ring,
+        call: impl FnOnce(&mut Wal, &mut RingDevice<'_>) -> R,
+    ) -> R {
+        let mut others = Vec::new();
+        let mut device = RingDevice { ring, disk: &mut self.disk, others: &mut others };
+        let result = call(&mut self.wal, &mut device);
+        self.tell_log(ring);
+        result
+    }
+
+    /// Ends a turn: what was appended goes to the disk, what became durable is answered, readers
+    /// that can go on do. Returns whether there is more to do at once.
+    pub fn end_turn(&mut self, ring: &mut Ring, clock: &Clock, out: &mut Outbox) -> bool {
+        self.with_log(ring, |wal, device| wal.commit(device));
+        self.pending.seal();
+        self.sweep(out);
+        self.note_failure(out);
+        self.resume_waiting(clock, out);
+        let mut more = self.serve_readers(ring, out);
+        more |= self.step_checkpoint(ring);
+        if self.step_retention(clock) {
+            more = true;
+        }
+        self.with_log(ring, |wal, device| wal.commit(device));
+        self.pending.seal();
+        more
+    }
+
+    /// Every few milliseconds.
+    pub fn tick(&mut self, ring: &mut Ring, clock: &Clock, out: &mut Outbox) {
+        self.with_log(ring, |wal, device| wal.tick(device, clock.now_ns()));
+        self.engine.tick(clock.unix_ms());
+        self.expire_pending(clock, out);
+        self.start_checkpoint(ring);
+        self.start_retention(clock);
+    }
+
+    /// Connections that waited for room in the backlog and may now go on.
+    pub fn take_unstalled(&mut self) -> Vec<ConnectionId> {
+        if self.stalled.is_empty() || !self.has_backlog_room() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.stalled)
+    }
+
+    fn has_backlog_room(&self) -> bool {
+        !matches!(self.wal.room(model::limits::BATCH_BYTES_MAX as usize, false), wal::Room::Backlog)
+    }
+
+    /// The log has failed: what waits for it is told that nothing is known, once.
+    fn note_failure(&mut self, out: &mut Outbox) {
+        let Some(failure) = self.wal.failure() else { return };
+        if self.failed.is_none() {
+            let reason = failure.to_string();
+            tracing::error!(shard = %self.id, %reason, "the shard's log has failed; it is read-only until a restart");
+            self.failed = Some(reason);
+        }
+        let reason = self.failed.clone().unwrap_or_default();
+        self.fail_pending(
+            &Rejection::new(
+                ErrorCode::OutcomeUnknown,
+                format!(
+                    "the log of shard {} failed before the write was confirmed: {reason}",
+                    self.id
+                ),
+            ),
+            out,
+        );
+    }
+
+    /// Begins a clean stop: what is appended becomes durable, then a last checkpoint, then the log
+    /// is closed.
+    pub fn begin_shutdown(&mut self) {
+        self.shutting_down = true;
+    }
+
+    /// Goes on with a clean stop. Returns whether it is complete.
+    pub fn step_shutdown(&mut self, ring: &mut Ring) -> bool {
+        if self.wal.failure().is_some() {
+            return true;
+        }
+        if self.wal.is_shut_down() {
+            return true;
+        }
+        if !self.pending.is_empty() || self.wal.appended_lsn() > self.wal.durable_lsn() {
+            return false;
+        }
+        if !self.final_checkpoint && self.checkpoint.is_none() && !self.wal.checkpoint_under_way() {
+            self.final_checkpoint = true;
+            self.begin_checkpoint(ring);
+        }
+        if self.checkpoint.is_some() || self.wal.checkpoint_under_way() {
+            return false;
+        }
+        self.with_log(ring, |wal, device| wal.shutdown(device));
+        self.wal.is_shut_down()
+    }
+
+    /// Whether nothing waits for the log.
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.waiting.is_empty()
+    }
+
+    pub fn status(&self, core: model::CoreId) -> ShardStatus {
+        let stats = self.wal.stats();
+        ShardStatus {
+            shard: self.id,
+            core,
+            health: if self.failed.is_some() {
+                ShardHealth::ReadOnly
+            } else {
+                ShardHealth::Serving
+            },
+            reason: self.failed.clone().unwrap_or_default(),
+            partitions: u32::try_from(self.engine.partition_count()).unwrap_or(u32::MAX),
+            durable_lsn: self.wal.durable_lsn().0,
+            log_bytes: stats.log_bytes,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Opening a shard: its log is replayed into a new engine. Blocking; done before anything is served.
+
+use std::path::Path;
+
+use model::{EntryHead, Lsn, ShardId, StreamId};
+use ring::{Completion as RingCompletion, Ring};
+use shards::{Engine, EngineConfig, ReplayError};
+use wal::{Fold, Wal, WalConfig};
+
+use super::{DiskState, RingDevice, ShardHost};
+use super::{pending::Pending, readers::Readers, retention::Retention};
+use crate::message::{PartitionSpec, ReportedPartition};
+
+/// What is needed to open one shard.
+#[derive(Debug)]
+pub struct OpenShard<'a> {
+    pub id: ShardId,
+    /// Which of this core's shards it is.
+    pub slot: u8,
+    pub path: &'a Path,
+    pub block_bytes: usize,
+    pub wal: WalConfig,
+    pub retention_check_ms: u64,
+    /// The data directory is new: the shard has no log yet.
+    pub create: bool,
+}
+
+/// Why a shard cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenShardError {
+    #[error("cannot open the directory {path}: {error}")]
+    Directory { path: String, error: std::io::Error },
+    #[error(transparent)]
+    Log(#[from] wal::OpenError),
+}
+
+/// Opens the shard's log and brings its engine up to the last durable entry.
+///
+/// `others` receives ends of other shards' operations that came in meanwhile.
+pub fn open_shard(
+    ring: &mut Ring,
+    order: OpenShard<'_>,
+    others: &mut Vec<RingCompletion>,
+) -> Result<ShardHost, OpenShardError> {
+    let directory =
+        |error| OpenShardError::Directory { path: order.path.display().to_string(), error };
+    let mut disk = DiskState::open(order.slot, order.path, order.block_bytes).map_err(directory)?;
+    let mut engine = Engine::new(order.id, EngineConfig::default());
+    let mut device = RingDevice { ring, disk: &mut disk, others };
+    if order.create {
+        Wal::create(&mut device, &order.wal)?;
+    }
+    let mut fold = EngineFold { engine: &mut engine };
+    let (wal, recovered) = Wal::open(&mut device, order.wal, &mut fold)?;
+    tracing::info!(shard = %order.id, ?recovered, "shard opened");
+    let durable = wal.durable_lsn();
+    engine.commit(durable);
+    Ok(ShardHost {
+        id: order.id,
+        wal,
+        engine,
+        disk,
+        pending: Pending::default(),
+        taken: Pending::default(),
+        readers: Readers::default(),
+        checkpoint: None,
+        retention: Retention::new(order.retention_check_ms),
+        waiting: std::collections::VecDeque::new(),
+        stalled: Vec::new(),
+        failed: None,
+        shutting_down: false,
+        final_checkpoint: false,
+    })
+}
+
+impl ShardHost {
+    /// The partitions this shard holds, for the one who keeps the topics.
+    pub fn report(&self) -> Vec<ReportedPartition> {
+        self.engine
+            .partitions()
+            .map(|partition| ReportedPartition {
+                stream: partition.stream,
+                index: partition.index,
+                spec: PartitionSpec {
+                    topic: partition.topic,
+                    name: partition.name.clone(),
+                    config: partition.config.clone(),
+                    config_version: partition.config_version,
+                },
+            })
+            .collect()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The engine and its journal, for topic changes on shard 0.
+    pub(crate) fn decide<R>(
+        &mut self,
+        call: impl FnOnce(&mut Engine, &mut super::LogJournal<'_>) -> R,
+    ) -> R {
+        call(&mut self.engine, &mut super::LogJournal(&mut self.wal))
+    }
+
+    /// `answer` is sent once `lsn` is durable.
+    pub(crate) fn answer_when_durable(
+        &mut self,
+        lsn: Lsn,
+        to: crate::message::ReplyTo,
+        answer: crate::message::ShardAnswer,
+    ) {
+        let waiting = super::pending::Waiting::Answer { to, answer: Box::new(answer) };
+        self.pending.push(lsn, u64::MAX, waiting);
+    }
+}
+
+/// Replays the log into the engine.
+struct EngineFold<'a> {
+    engine: &'a mut Engine,
+}
+
+impl Fold for EngineFold<'_> {
+    type Error = ReplayError;
+
+    fn load(&mut self, piece: &[u8]) -> Result<(), ReplayError> {
+        self.engine.load(piece)
+    }
+
+    fn loaded(&mut self, start: Lsn, end: Lsn) -> Result<(), ReplayError> {
+        self.engine.loaded(start, end)
+    }
+
+    fn apply(&mut self, lsn: Lsn, head: &EntryHead, payload: &[u8]) -> Result<(), ReplayError> {
+        self.engine.apply(lsn, head, payload)
+    }
+
+    fn log_start(&self, stream: StreamId) -> Option<u64> {
+        self.engine.log_start(stream)
+    }
+
+    fn label(&self, stream: StreamId) -> Option<Vec<u8>> {
+        self.engine.label(stream)
+    }
+}

@@ -1,0 +1,535 @@
+//! Readers of a shard: subscriptions that are pushed to, fetches that wait, and questions for a
+//! time's offset. The engine says who may read up to where; this reads the log and sends.
+
+use std::collections::VecDeque;
+
+use ahash::AHashMap;
+use model::{ErrorCode, Offset, PartitionHandle, Rejection, Reply, StartPosition, StreamId};
+use protocol::{DeliverHead, FetchHead};
+use ring::Ring;
+use shards::{Effect, ReadVerdict};
+use slab::Slab;
+use wal::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+
+use super::ShardHost;
+use crate::bounds::{
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX,
+};
+use crate::message::{ConnectionId, Message, Origin, ReaderKey};
+use crate::outbox::Outbox;
+
+/// Reads of one turn before the sockets are looked at again.
+const READS_PER_TURN: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct Readers {
+    slots: Slab<Reader>,
+    generation: u32,
+    by_connection: AHashMap<ConnectionId, Vec<u64>>,
+    /// Who waits for the disk.
+    by_cursor: AHashMap<CursorId, u64>,
+    /// Where fetches left off, so that the next one reads on.
+    idle_cursors: VecDeque<(ConnectionId, Cursor)>,
+    seeks: Vec<PendingSeek>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    id: u64,
+    partition: PartitionHandle,
+    connection: ConnectionId,
+    kind: ReaderKind,
+    cursor: Option<Cursor>,
+    /// Delivered, not yet sent by the connection's core, bytes.
+    unsent: u64,
+    /// What to read once the connection has sent, or the disk has answered.
+    held: Option<ReadOrder>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ReaderKind {
+    Subscription { number: u32, correlation: u64 },
+    Fetch { origin: Origin, asked: Offset },
+}
+
+/// A fetch's terms.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchWant {
+    pub offset: Offset,
+    pub min_bytes: u32,
+    pub max_bytes: u32,
+    /// Unix milliseconds.
+    pub deadline_ms: i64,
+}
+
+/// What the engine lets a reader read.
+#[derive(Clone, Copy, Debug)]
+struct ReadOrder {
+    offset: Offset,
+    bytes_max: usize,
+    end: Offset,
+}
+
+/// A request that first needs to know which offset a time stands for.
+#[derive(Debug)]
+struct PendingSeek {
+    seek: TimeSeek,
+    partition: PartitionHandle,
+    origin: Origin,
+    then: SeekThen,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SeekThen {
+    Tell,
+    Subscribe { number: u32, credit: u64 },
+}
+
+impl ShardHost {
+    /// Begins a subscription and says where it starts.
+    pub(super) fn subscribe(
+        &mut self,
+        origin: Origin,
+        partition: PartitionHandle,
+        number: u32,
+        position: &StartPosition,
+        credit: u64,
+        out: &mut Outbox,
+    ) {
+        if let StartPosition::Time(time_ms) = position {
+            let then = SeekThen::Subscribe { number, credit };
+            return self.seek(origin, partition, *time_ms, then, out);
+        }
+        let kind = ReaderKind::Subscription { number, correlation: origin.correlation };
+        let Some(id) = self.readers.insert(partition, origin.connection, kind) else {
+            return out.reject(origin, too_many_readers());
+        };
+        match self.engine.subscribe(shards::ReaderId(id), partition, position) {
+            Ok(subscribed) => {
+                let key = ReaderKey { shard: self.id, reader: id };
+                let subscribed = Message::Subscribed {
+                    origin,
+                    subscription: number,
+                    key,
+                    offset: subscribed.offset,
+                };
+                out.send(origin.connection.core, subscribed);
+                self.engine.add_credit(shards::ReaderId(id), credit);
+            }
+            Err(rejection) => {
+                self.drop_reader(id);
+                out.reject(origin, rejection);
+            }
+        }
+    }
+
+    /// Begins a fetch; it is answered when it has enough or its time is up.
+    pub(super) fn fetch(
+        &mut self,
+        origin: Origin,
+        partition: PartitionHandle,
+        want: FetchWant,
+        out: &mut Outbox,
+    ) {
+        let kind = ReaderKind::Fetch { origin, asked: want.offset };
+        let Some(id) = self.readers.insert(partition, origin.connection, kind) else {
+            return out.reject(origin, too_many_readers());
+        };
+        let begun = self.engine.fetch(
+            shards::ReaderId(id),
+            partition,
+            want.offset,
+            want.min_bytes,
+            want.max_bytes,
+            want.deadline_ms,
+        );
+        if let Err(rejection) = begun {
+            self.drop_reader(id);
+            out.reject(origin, rejection);
+        }
+    }
+
+    /// Looks up the offset of a position and tells it.
+    pub(super) fn look_up(
+        &mut self,
+        origin: Origin,
+        partition: PartitionHandle,
+        position: &StartPosition,
+        out: &mut Outbox,
+    ) {
+        if let StartPosition::Time(time_ms) = position {
+            return self.seek(origin, partition, *time_ms, SeekThen::Tell, out);
+        }
+        match self.engine.resolve(partition, position) {
+            Ok(offset) => out.reply(origin, Reply::Offset { offset }),
+            Err(rejection) => out.reject(origin, rejection),
+        }
+    }
+
+    fn seek(
+        &mut self,
+        origin: Origin,
+        partition: PartitionHandle,
+        time_ms: i64,
+        then: SeekThen,
+        out: &mut Outbox,
+    ) {
+        if let Err(rejection) = self.engine.resolve(partition, &StartPosition::Next) {
+            return out.reject(origin, rejection);
+        }
+        if self.readers.seeks.len() >= FETCH_CURSORS_MAX {
+            let text = "too many look-ups by time are under way on this shard; try again shortly";
+            return out.reject(origin, Rejection::new(ErrorCode::Busy, text));
+        }
+        let seek = TimeSeek::new(partition.stream, time_ms);
+        self.readers.seeks.push(PendingSeek { seek, partition, origin, then });
+    }
+
+    pub fn add_credit(&mut self, key: ReaderKey, bytes: u64) {
+        if self.readers.get(key.reader).is_some() {
+            self.engine.add_credit(shards::ReaderId(key.reader), bytes);
+        }
+    }
+
+    pub fn unsubscribe(&mut self, key: ReaderKey) {
+        self.drop_reader(key.reader);
+    }
+
+    /// A connection has sent `bytes` that this reader was given.
+    pub fn reader_sent(&mut self, ring: &mut Ring, key: ReaderKey, bytes: u64, out: &mut Outbox) {
+        let Some(reader) = self.readers.get(key.reader) else { return };
+        reader.unsent = reader.unsent.saturating_sub(bytes);
+        if reader.unsent < READER_UNSENT_BYTES_MAX
+            && !self.readers.waits_for_disk(key.reader)
+            && let Some(order) = self.readers.get(key.reader).and_then(|r| r.held.take())
+        {
+            self.read(ring, key.reader, order, out);
+        }
+    }
+
+    /// Forgets what a connection that has ended was reading.
+    pub fn connection_closed(&mut self, connection: ConnectionId) {
+        for id in self.readers.by_connection.remove(&connection).unwrap_or_default() {
+            self.drop_reader(id);
+        }
+        let mut kept = VecDeque::new();
+        for (owner, cursor) in std::mem::take(&mut self.readers.idle_cursors) {
+            if owner == connection {
+                self.wal.close_cursor(cursor);
+            } else {
+                kept.push_back((owner, cursor));
+            }
+        }
+        self.readers.idle_cursors = kept;
+        self.readers.seeks.retain(|seek| seek.origin.connection != connection);
+        self.stalled.retain(|stalled| *stalled != connection);
+    }
+
+    /// Lets every reader go on that can. Returns whether there is more.
+    pub(super) fn serve_readers(&mut self, ring: &mut Ring, out: &mut Outbox) -> bool {
+        while let Some(cursor) = self.wal.take_ready() {
+            if let Some(id) = self.readers.by_cursor.remove(&cursor)
+                && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
+            {
+                self.read(ring, id, order, out);
+            }
+        }
+        if !self.readers.seeks.is_empty() {
+            self.poll_seeks(ring, out);
+        }
+        for _ in 0..READS_PER_TURN {
+            match self.engine.next_effect() {
+                None => return false,
+                Some(Effect::Read { reader, offset, max_bytes, end_offset, .. }) => {
+                    let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+                    let order = ReadOrder { offset, bytes_max, end: end_offset };
+                    self.read(ring, reader.0, order, out);
+                }
+                Some(Effect::FetchExpired { reader, .. }) => self.answer_empty(reader.0, out),
+                Some(Effect::Ended { reader, rejection }) => {
+                    self.end_reader(reader.0, rejection, out);
+                }
+                Some(Effect::LogStart { stream, first_offset }) => {
+                    self.wal.set_log_start(stream, first_offset);
+                }
+                Some(Effect::PartitionRemoved { stream }) => self.wal.remove_stream(stream),
+                // The coordinator learns of it by the answers it waits for.
+                Some(Effect::TopicsChanged) => {}
+            }
+        }
+        true
+    }
+
+    fn read(&mut self, ring: &mut Ring, id: u64, order: ReadOrder, out: &mut Outbox) {
+        let Some(reader) = self.readers.get(id) else {
+            self.engine.unsubscribe(shards::ReaderId(id));
+            return;
+        };
+        if reader.unsent >= READER_UNSENT_BYTES_MAX {
+            reader.held = Some(order);
+            return;
+        }
+        let (stream, connection) = (reader.partition.stream, reader.connection);
+        let mut cursor = match reader.cursor.take() {
+            Some(cursor) if cursor.offset() == order.offset => cursor,
+            other => {
+                if let Some(stale) = other {
+                    self.wal.close_cursor(stale);
+                }
+                self.readers
+                    .take_idle(connection, stream, order.offset)
+                    .unwrap_or_else(|| self.wal.cursor(stream, order.offset))
+            }
+        };
+        let bytes_max = order.bytes_max.min(READ_BYTES_MAX);
+        let step =
+            self.with_log(ring, |wal, device| wal.read(device, &mut cursor, bytes_max, order.end));
+        let cursor_id = cursor.id();
+        let Some(reader) = self.readers.get(id) else { return };
+        reader.cursor = Some(cursor);
+        match step {
+            ReadStep::Batches(batches) => self.hand_out(id, &batches, order.end, out),
+            ReadStep::Pending => {
+                reader.held = Some(order);
+                self.readers.by_cursor.insert(cursor_id, id);
+            }
+            ReadStep::End => self.nothing_read(id, order.offset, out),
+            ReadStep::Trimmed { first_offset } => self.trimmed(id, first_offset, out),
+            ReadStep::Damaged { file, offset } => self.damaged(id, &file, offset, out),
+        }
+    }
+
+    fn hand_out(&mut self, id: u64, batches: &Batches, end: Offset, out: &mut Outbox) {
+        let bytes = batches.bytes as u64;
+        let verdict = self.engine.read_done(shards::ReaderId(id), batches.next_offset, bytes);
+        let Some(reader) = self.readers.get(id) else { return };
+        match (reader.kind, verdict) {
+            (_, ReadVerdict::Gone) => {}
+            (ReaderKind::Subscription { number, .. }, _) => {
+                reader.unsent += bytes;
+                let head = DeliverHead {
+                    subscription: number,
+                    batch_count: batches.entries,
+                    first_offset: batches.first_offset,
+                    next_offset: batches.next_offset,
+                    high_watermark: end,
+                };
+                let connection = reader.connection;
+                let key = ReaderKey { shard: self.id, reader: id };
+                let slices = batches.slices.clone();
+                out.send(connection.core, Message::Deliver { connection, key, head, slices });
+            }
+            (ReaderKind::Fetch { .. }, ReadVerdict::Wait) => {}
+            (ReaderKind::Fetch { origin, .. }, ReadVerdict::Reply) => {
+                let log_start = self.engine.log_start(reader.partition.stream).unwrap_or(0);
+                let head = FetchHead {
+                    batch_count: batches.entries,
+                    first_offset: batches.first_offset,
+                    next_offset: batches.next_offset,
+                    high_watermark: end,
+                    log_start,
+                };
+                self.send_fetched(id, origin, head, batches.slices.clone(), out);
+            }
+        }
+    }
+
+    fn nothing_read(&mut self, id: u64, offset: Offset, out: &mut Outbox) {
+        let verdict = self.engine.read_done(shards::ReaderId(id), offset, 0);
+        if verdict == ReadVerdict::Reply {
+            self.answer_empty(id, out);
+        }
+    }
+
+    /// A fetch whose time is up is answered with nothing.
+    fn answer_empty(&mut self, id: u64, out: &mut Outbox) {
+        let Some(reader) = self.readers.get(id) else { return };
+        let ReaderKind::Fetch { origin, asked } = reader.kind else { return };
+        let bounds = self
+            .engine
+            .bounds(reader.partition)
+            .unwrap_or(shards::Bounds { first: asked, next: asked });
+        let head = FetchHead {
+            batch_count: 0,
+            first_offset: asked,
+            next_offset: asked,
+            high_watermark: bounds.next,
+            log_start: bounds.first,
+        };
+        self.send_fetched(id, origin, head, smallvec::SmallVec::new(), out);
+    }
+
+    fn send_fetched(
+        &mut self,
+        id: u64,
+        origin: Origin,
+        head: FetchHead,
+        slices: smallvec::SmallVec<[bytes::Bytes; 4]>,
+        out: &mut Outbox,
+    ) {
+        if let Some(cursor) = self.readers.get(id).and_then(|reader| reader.cursor.take()) {
+            if self.readers.idle_cursors.len() >= FETCH_CURSORS_MAX
+                && let Some((_, oldest)) = self.readers.idle_cursors.pop_front()
+            {
+                self.wal.close_cursor(oldest);
+            }
+            self.readers.idle_cursors.push_back((origin.connection, cursor));
+        }
+        self.drop_reader(id);
+        let key = ReaderKey { shard: self.id, reader: id };
+        out.send(origin.connection.core, Message::Fetched { origin, key, head, slices });
+    }
+
+    fn trimmed(&mut self, id: u64, first_offset: Offset, out: &mut Outbox) {
+        if let Some(refusal) = self.engine.read_trimmed(shards::ReaderId(id), first_offset) {
+            self.end_reader(id, refusal, out);
+        }
+    }
+
+    fn damaged(&mut self, id: u64, file: &str, offset: u64, out: &mut Outbox) {
+        tracing::error!(shard = %self.id, file, offset, "stored bytes do not match their checksum and are not served; run corelane verify");
+        let text = format!(
+            "stored data is damaged in {file} at byte {offset} of shard {}; the operator can run \
+             `corelane verify` on the data directory",
+            self.id
+        );
+        self.end_reader(id, Rejection::new(ErrorCode::DamagedData, text), out);
+    }
+
+    fn end_reader(&mut self, id: u64, rejection: Rejection, out: &mut Outbox) {
+        let Some(reader) = self.readers.get(id) else { return };
+        let origin = match reader.kind {
+            ReaderKind::Fetch { origin, .. } => origin,
+            ReaderKind::Subscription { correlation, .. } => {
+                Origin { connection: reader.connection, correlation, cost: 0 }
+            }
+        };
+        self.drop_reader(id);
+        out.reject(origin, rejection);
+    }
+
+    fn drop_reader(&mut self, id: u64) {
+        self.engine.unsubscribe(shards::ReaderId(id));
+        if let Some(cursor) = self.readers.remove(id) {
+            self.wal.close_cursor(cursor);
+        }
+    }
+
+    fn poll_seeks(&mut self, ring: &mut Ring, out: &mut Outbox) {
+        for mut pending in std::mem::take(&mut self.readers.seeks) {
+            let step = self.with_log(ring, |wal, device| wal.seek_time(device, &mut pending.seek));
+            let offset = match step {
+                SeekStep::Pending => {
+                    self.readers.seeks.push(pending);
+                    continue;
+                }
+                SeekStep::Found(offset) => Some(offset),
+                SeekStep::End => None,
+                SeekStep::Damaged { file, offset } => {
+                    let text = format!("the index of {file} is damaged at byte {offset}");
+                    out.reject(pending.origin, Rejection::new(ErrorCode::DamagedData, text));
+                    continue;
+                }
+            };
+            let position = self.visible(pending.partition, offset);
+            match pending.then {
+                SeekThen::Tell => self.look_up(pending.origin, pending.partition, &position, out),
+                SeekThen::Subscribe { number, credit } => self.subscribe(
+                    pending.origin,
+                    pending.partition,
+                    number,
+                    &position,
+                    credit,
+                    out,
+                ),
+            }
+        }
+    }
+
+    /// A found offset may not be committed yet, or have been trimmed meanwhile.
+    fn visible(&self, partition: PartitionHandle, offset: Option<Offset>) -> StartPosition {
+        match (offset, self.engine.bounds(partition)) {
+            (Some(offset), Ok(bounds)) if offset < bounds.first => StartPosition::First,
+            (Some(offset), Ok(bounds)) if offset < bounds.next => StartPosition::Offset(offset),
+            _ => StartPosition::Next,
+        }
+    }
+}
+
+impl Readers {
+    /// `None` when there are too many.
+    fn insert(
+        &mut self,
+        partition: PartitionHandle,
+        connection: ConnectionId,
+        kind: ReaderKind,
+    ) -> Option<u64> {
+        if self.slots.len() >= READERS_PER_SHARD_MAX {
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let id = u64::from(self.generation) << 32 | entry.key() as u64;
+        entry.insert(Reader {
+            id,
+            partition,
+            connection,
+            kind,
+            cursor: None,
+            unsent: 0,
+            held: None,
+        });
+        self.by_connection.entry(connection).or_default().push(id);
+        Some(id)
+    }
+
+    fn get(&mut self, id: u64) -> Option<&mut Reader> {
+        self.slots.get_mut(slot_of(id)).filter(|reader| reader.id == id)
+    }
+
+    fn waits_for_disk(&mut self, id: u64) -> bool {
+        let cursor = self.get(id).and_then(|reader| reader.cursor.as_ref().map(Cursor::id));
+        cursor.is_some_and(|cursor| self.by_cursor.contains_key(&cursor))
+    }
+
+    /// Yields the reader's cursor, to be closed.
+    fn remove(&mut self, id: u64) -> Option<Cursor> {
+        self.get(id)?;
+        let reader = self.slots.remove(slot_of(id));
+        if let Some(ids) = self.by_connection.get_mut(&reader.connection) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_connection.remove(&reader.connection);
+            }
+        }
+        if let Some(cursor) = &reader.cursor {
+            self.by_cursor.remove(&cursor.id());
+        }
+        reader.cursor
+    }
+
+    fn take_idle(
+        &mut self,
+        connection: ConnectionId,
+        stream: StreamId,
+        offset: Offset,
+    ) -> Option<Cursor> {
+        let at = self.idle_cursors.iter().position(|(owner, cursor)| {
+            *owner == connection && cursor.stream() == stream && cursor.offset() == offset
+        })?;
+        self.idle_cursors.remove(at).map(|(_, cursor)| cursor)
+    }
+}
+
+fn slot_of(id: u64) -> usize {
+    (id & 0xFFFF_FFFF) as usize
+}
+
+fn too_many_readers() -> Rejection {
+    Rejection::new(
+        ErrorCode::Busy,
+        format!(
+            "this shard has {READERS_PER_SHARD_MAX} readers, which is its bound; try again later"
+        ),
+    )
+}

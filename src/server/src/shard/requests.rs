@@ -1,0 +1,208 @@
+//! Requests to one shard, beside publishes.
+
+use std::sync::Arc;
+
+use model::{
+    AckLevel, ErrorCode, Lsn, PartitionIndex, Rejection, Reply, Request, StreamId, TopicId,
+};
+
+use super::pending::Waiting;
+use super::readers::FetchWant;
+use super::{LogJournal, ShardHost};
+use crate::clock::Clock;
+use crate::message::{Message, Origin, PartitionSpec, ReplyTo, ShardAnswer, ShardRequest};
+use crate::outbox::Outbox;
+
+impl ShardHost {
+    /// Does what is asked, or begins to; the answer goes to `reply_to`.
+    pub fn handle(
+        &mut self,
+        clock: &Clock,
+        reply_to: ReplyTo,
+        request: ShardRequest,
+        out: &mut Outbox,
+    ) {
+        match request {
+            ShardRequest::Client(request) => {
+                if let ReplyTo::Client(origin) = reply_to {
+                    self.handle_client(clock, origin, request, out);
+                }
+            }
+            ShardRequest::EnsurePartition { spec, index } => {
+                let outcome = self.ensure_partition(clock, &spec, index);
+                self.answer_partition(reply_to, outcome, out);
+            }
+            ShardRequest::AlterPartition { spec, index } => {
+                let outcome = self.alter_partition(clock, &spec, index);
+                self.answer_partition(reply_to, outcome, out);
+            }
+            ShardRequest::DeletePartition { topic, index } => {
+                let outcome = self.delete_partition(clock, topic, index);
+                self.answer_partition(reply_to, outcome, out);
+            }
+            ShardRequest::Describe { topic } => {
+                let described = ShardAnswer::Described(self.engine.describe(topic));
+                send_answer(reply_to, described, out);
+            }
+            ShardRequest::Status => {
+                let status = self.status(out.core());
+                send_answer(reply_to, ShardAnswer::Status(status), out);
+            }
+        }
+    }
+
+    fn handle_client(&mut self, clock: &Clock, origin: Origin, request: Request, out: &mut Outbox) {
+        match request {
+            Request::Fetch { partition, offset, min_bytes, max_bytes, max_wait_ms } => {
+                let wait_ms = max_wait_ms.min(model::limits::FETCH_WAIT_MS_MAX);
+                let want = FetchWant {
+                    offset,
+                    min_bytes,
+                    max_bytes,
+                    deadline_ms: clock.unix_ms() + i64::from(wait_ms),
+                };
+                self.fetch(origin, partition, want, out);
+            }
+            Request::LookupOffset { partition, position } => {
+                self.look_up(origin, partition, &position, out);
+            }
+            Request::Subscribe { partition, subscription, position, credit_bytes } => {
+                self.subscribe(origin, partition, subscription, &position, credit_bytes, out);
+            }
+            Request::CommitOffset { partition, consumer, offset, ack } => {
+                let mut journal = LogJournal(&mut self.wal);
+                let outcome = self.engine.commit_offset(
+                    clock.unix_ms(),
+                    partition,
+                    &consumer,
+                    offset,
+                    &mut journal,
+                );
+                self.reply_when_durable(origin, outcome, ack, Reply::OffsetCommitted, out);
+            }
+            Request::CommittedOffset { partition, consumer } => {
+                match self.engine.committed_offset(partition, &consumer) {
+                    Ok(offset) => out.reply(origin, Reply::Offset { offset }),
+                    Err(rejection) => out.reject(origin, rejection),
+                }
+            }
+            Request::InitProducer => {
+                let mut journal = LogJournal(&mut self.wal);
+                match self.engine.allocate_producer_id(clock.unix_ms(), &mut journal) {
+                    Ok((id, lsn)) => {
+                        let reply = Reply::Producer { id, epoch: 0 };
+                        self.reply_when_durable(origin, Ok(lsn), AckLevel::Durable, reply, out);
+                    }
+                    Err(rejection) => out.reject(origin, rejection),
+                }
+            }
+            other => {
+                tracing::error!(?other, "a request came to a shard that is not a shard's");
+                let text = "the server sent this request to the wrong place; please report it";
+                out.reject(origin, Rejection::new(ErrorCode::ShardUnavailable, text));
+            }
+        }
+    }
+
+    fn reply_when_durable(
+        &mut self,
+        origin: Origin,
+        outcome: Result<Lsn, Rejection>,
+        ack: AckLevel,
+        reply: Reply,
+        out: &mut Outbox,
+    ) {
+        match outcome {
+            Err(rejection) => out.reject(origin, rejection),
+            Ok(_) if ack != AckLevel::Durable => out.reply(origin, reply),
+            Ok(lsn) => {
+                let to = ReplyTo::Client(origin);
+                let waiting = Waiting::Reply { to, reply: Box::new(reply) };
+                self.pending.push(lsn, u64::MAX, waiting);
+            }
+        }
+    }
+
+    fn ensure_partition(
+        &mut self,
+        clock: &Clock,
+        spec: &Arc<PartitionSpec>,
+        index: PartitionIndex,
+    ) -> Result<(StreamId, Lsn), Rejection> {
+        let mut journal = LogJournal(&mut self.wal);
+        let created = self.engine.create_partition(
+            clock.unix_ms(),
+            &topic_spec(spec),
+            index,
+            &mut journal,
+        )?;
+        if let Some(label) = self.engine.label(created.0) {
+            self.wal.label(created.0, &label);
+        }
+        Ok(created)
+    }
+
+    fn alter_partition(
+        &mut self,
+        clock: &Clock,
+        spec: &Arc<PartitionSpec>,
+        index: PartitionIndex,
+    ) -> Result<(StreamId, Lsn), Rejection> {
+        let mut journal = LogJournal(&mut self.wal);
+        let lsn = self.engine.alter_partition(
+            clock.unix_ms(),
+            spec.topic,
+            index,
+            spec.config_version,
+            &spec.config,
+            &mut journal,
+        )?;
+        Ok((StreamId(0), lsn))
+    }
+
+    fn delete_partition(
+        &mut self,
+        clock: &Clock,
+        topic: TopicId,
+        index: PartitionIndex,
+    ) -> Result<(StreamId, Lsn), Rejection> {
+        let mut journal = LogJournal(&mut self.wal);
+        let lsn = self.engine.delete_partition(clock.unix_ms(), topic, index, &mut journal)?;
+        Ok((StreamId(0), lsn))
+    }
+
+    fn answer_partition(
+        &mut self,
+        to: ReplyTo,
+        outcome: Result<(StreamId, Lsn), Rejection>,
+        out: &mut Outbox,
+    ) {
+        match outcome {
+            Ok((stream, lsn)) => {
+                let answer = Box::new(ShardAnswer::Partition(Ok(stream)));
+                self.pending.push(lsn, u64::MAX, Waiting::Answer { to, answer });
+            }
+            Err(rejection) => send_answer(to, ShardAnswer::Partition(Err(rejection)), out),
+        }
+    }
+}
+
+fn topic_spec(spec: &PartitionSpec) -> shards::TopicSpec {
+    shards::TopicSpec {
+        id: spec.topic,
+        name: spec.name.clone(),
+        config: spec.config.clone(),
+        config_version: spec.config_version,
+    }
+}
+
+/// Sends an answer to whoever asked, on whichever core.
+pub fn send_answer(to: ReplyTo, answer: ShardAnswer, out: &mut Outbox) {
+    let core = match to {
+        ReplyTo::Gather { core, .. } => core,
+        // The coordinator lives with shard 0, which the first core owns.
+        ReplyTo::Coordinator { .. } => model::CoreId(0),
+        ReplyTo::Client(_) => return,
+    };
+    out.send(core, Message::Answer { reply_to: to, answer: Box::new(answer) });
+}

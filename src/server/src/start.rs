@@ -1,0 +1,374 @@
+//! The process: opens the data directory, starts the cores, waits for a signal, stops them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement, PoolPlacement};
+use model::{CoreId, ShardId};
+use ring::RingConfig;
+use wal::WalConfig;
+use wal::directory::{self, DataDirectory, DirectoryError};
+
+use crate::config::ServerConfig;
+use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
+use crate::facts::ServerFacts;
+use crate::listen::{CoreListeners, ListenError, bind_all};
+use crate::mesh::Mesh;
+use crate::placement::ShardMap;
+
+/// What the ready line says.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub listen: SocketAddr,
+    /// Each core's own port; empty when there are none.
+    pub direct_ports: Vec<u16>,
+    pub cores: usize,
+    pub shards: u16,
+    /// Which CPUs were chosen and why.
+    pub placement: String,
+    /// Absolute.
+    pub data_dir: PathBuf,
+    /// Made by this start.
+    pub created: bool,
+    pub topics: usize,
+    /// Shards that are not served, and why.
+    pub unavailable: Vec<(ShardId, String)>,
+}
+
+/// Why the server could not start, or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Ring(#[from] ring::RingError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(
+        "the data directory {path} has {found} shards, but --shards {asked} was given; the number \
+         is fixed when a directory is made: leave the flag out, or make a new directory"
+    )]
+    ShardCount { path: PathBuf, found: u16, asked: u16 },
+    #[error("core {core} could not start: {error}")]
+    Core { core: CoreId, error: String },
+    #[error("{doing}: {error}")]
+    Io { doing: &'static str, error: std::io::Error },
+}
+
+/// Ring depth of glommio's own rings: they carry timers and the wait for ours.
+const GLOMMIO_RING_DEPTH: usize = 128;
+const GLOMMIO_IO_MEMORY: usize = 256 * 1024;
+
+/// Runs the server until SIGTERM or SIGINT. `on_ready` is called once, when all cores take
+/// connections.
+///
+/// # Errors
+/// Whatever keeps it from starting; everything started is stopped again.
+pub fn run(config: ServerConfig, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+    ring::prepare_process();
+    ring::probe()?;
+    let (mut data, created) = open_data(&config)?;
+    let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
+    let map = ShardMap::new(data.shards(), cores);
+    if cores > data.shards() {
+        tracing::warn!(
+            cores,
+            shards = data.shards(),
+            "there are more cores than shards: some cores own nothing and only pass requests on"
+        );
+    }
+    let (listen, listeners) = bind_all(&config, &map)?;
+    let facts =
+        Arc::new(ServerFacts::new(config.version.clone(), data.path().display().to_string()));
+    let mesh = Mesh::new(usize::from(cores), config.mesh_depth);
+    let (events, inbox) = channel();
+    watch_signals(events.clone())?;
+    let direct_ports = listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
+    let starts = core_starts(&config, &data, map, &mesh, &facts, listeners, &events);
+    let mut threads = Vec::new();
+    for start in starts {
+        threads.push(spawn_core(&config, start)?);
+    }
+    let outcome = serve(&inbox, usize::from(cores), |topics, unavailable| {
+        if !data.is_finished() {
+            data.finish()?;
+        }
+        let ready = Ready {
+            listen,
+            direct_ports,
+            cores: usize::from(cores),
+            shards: map.shards(),
+            placement: config.placement.why.clone(),
+            data_dir: data.path().to_owned(),
+            created,
+            topics,
+            unavailable,
+        };
+        on_ready(&ready);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        Ok(())
+    });
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    facts.shutdown.ask();
+    for core in map.cores() {
+        mesh.wake(core);
+    }
+    let stopped =
+        wait_stopped(&inbox, &mesh, &map, outcome.cores_running, config.shutdown_timeout_ms);
+    if stopped {
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+    outcome.result
+}
+
+/// Opens the data directory, or makes it where there is none.
+fn open_data(config: &ServerConfig) -> Result<(DataDirectory, bool), StartError> {
+    let path = absolute(&config.data_dir)?;
+    if !directory::exists(&path) {
+        let shards = config
+            .shards
+            .unwrap_or_else(|| u16::try_from(config.placement.cores()).unwrap_or(u16::MAX));
+        let mut secret = [0u8; 16];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| StartError::Io { doing: "get random bytes", error: errno.into() })?;
+        return Ok((directory::create(&path, shards, secret)?, true));
+    }
+    let data = directory::open(&path)?;
+    if let Some(asked) = config.shards
+        && asked != data.shards()
+    {
+        return Err(StartError::ShardCount { path, found: data.shards(), asked });
+    }
+    if !data.is_finished() {
+        empty_shards(&data)?;
+    }
+    Ok((data, false))
+}
+
+/// A directory whose making was cut short has promised nothing: its logs are made anew.
+fn empty_shards(data: &DataDirectory) -> Result<(), StartError> {
+    let io = |error| StartError::Io { doing: "empty an unfinished data directory", error };
+    for shard in 0..data.shards() {
+        for entry in std::fs::read_dir(data.shard_path(shard)).map_err(io)? {
+            std::fs::remove_file(entry.map_err(io)?.path()).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, StartError> {
+    std::path::absolute(path)
+        .map_err(|error| StartError::Io { doing: "find the data directory", error })
+}
+
+fn core_starts(
+    config: &ServerConfig,
+    data: &DataDirectory,
+    map: ShardMap,
+    mesh: &Arc<Mesh>,
+    facts: &Arc<ServerFacts>,
+    listeners: Vec<CoreListeners>,
+    events: &Sender<CoreEvent>,
+) -> Vec<CoreStart> {
+    let addresses: Arc<[_]> = listeners.iter().map(|l| l.address.clone()).collect();
+    map.cores()
+        .zip(listeners)
+        .map(|(core, listeners)| CoreStart {
+            config: CoreConfig {
+                core,
+                cpu: config.placement.cpus.get(usize::from(core.0)).copied().flatten(),
+                connections_max: config.connections_per_core_max as usize,
+                in_flight_bytes_max: config.in_flight_bytes_per_connection,
+                partial_frame_bytes_max: config.partial_frame_bytes_per_core,
+                held_buffers_max: usize::from(config.executor.receive_buffers) / 2,
+                shutdown_timeout_ns: config.shutdown_timeout_ms * 1_000_000,
+            },
+            map,
+            mesh: Arc::clone(mesh),
+            facts: Arc::clone(facts),
+            listeners: listeners.sockets,
+            addresses: Arc::clone(&addresses),
+            ring: RingConfig {
+                entries: config.executor.ring_entries,
+                receive_buffers: config.executor.receive_buffers,
+                receive_buffer_bytes: config.executor.receive_buffer_bytes,
+            },
+            shards: map
+                .shards_of(core)
+                .into_iter()
+                .map(|shard| shard_start(config, data, shard))
+                .collect(),
+            events: events.clone(),
+        })
+        .collect()
+}
+
+fn shard_start(config: &ServerConfig, data: &DataDirectory, shard: ShardId) -> ShardStart {
+    let storage = &config.storage;
+    ShardStart {
+        id: shard,
+        path: data.shard_path(shard.0),
+        block_bytes: data.block_bytes(),
+        wal: WalConfig {
+            shard: shard.0,
+            secret: data.secret(),
+            segment_bytes: storage.segment_bytes,
+            group_bytes: storage.group_bytes,
+            writes_in_flight: storage.writes_in_flight,
+            backlog_bytes: storage.backlog_bytes,
+            cache_bytes: storage.cache_bytes / u64::from(data.shards()),
+            prepare_bytes: storage.prepare_bytes,
+            pool_segments: storage.pool_segments,
+            pool_segments_max: storage.pool_segments_max,
+            ..WalConfig::default()
+        },
+        retention_check_ms: storage.retention_check_ms,
+        create: !data.is_finished(),
+    }
+}
+
+fn spawn_core(
+    config: &ServerConfig,
+    start: CoreStart,
+) -> Result<glommio::ExecutorJoinHandle<()>, StartError> {
+    let core = start.config.core;
+    let events = start.events.clone();
+    let placement = match start.config.cpu {
+        Some(cpu) => ExecutorPlacement::Fixed(cpu as usize),
+        None => ExecutorPlacement::Unbound,
+    };
+    let mut builder = LocalExecutorBuilder::new(placement)
+        .name(&format!("core-{core}"))
+        .io_memory(GLOMMIO_IO_MEMORY)
+        .ring_depth(GLOMMIO_RING_DEPTH)
+        .preempt_timer(Duration::from_micros(config.executor.preempt_us))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
+    if config.executor.spin_us > 0 && start.config.cpu.is_some() {
+        builder = builder.spin_before_park(Duration::from_micros(config.executor.spin_us));
+    }
+    builder
+        .spawn(move || async move {
+            // A panic ends this core; the others must not wait for it for ever.
+            let guard = FailedUnlessDisarmed { core, events: Some(events) };
+            run_core(start).await;
+            guard.disarm();
+        })
+        .map_err(|error| StartError::Core { core, error: error.to_string() })
+}
+
+/// Tells when a core ends without saying so itself.
+struct FailedUnlessDisarmed {
+    core: CoreId,
+    events: Option<Sender<CoreEvent>>,
+}
+
+impl FailedUnlessDisarmed {
+    fn disarm(mut self) {
+        self.events = None;
+    }
+}
+
+impl Drop for FailedUnlessDisarmed {
+    fn drop(&mut self) {
+        if let Some(events) = self.events.take() {
+            let error = "the core panicked; see the lines before".to_owned();
+            let _ = events.send(CoreEvent::Failed { core: self.core, error });
+        }
+    }
+}
+
+/// How serving ended.
+struct Served {
+    result: Result<(), StartError>,
+    cores_running: usize,
+}
+
+/// Waits until all cores serve, calls `ready`, then until a signal or a core's failure.
+fn serve(
+    inbox: &Receiver<CoreEvent>,
+    cores: usize,
+    ready: impl FnOnce(usize, Vec<(ShardId, String)>) -> Result<(), StartError>,
+) -> Served {
+    let mut ready = Some(ready);
+    let mut serving = 0;
+    let mut running = cores;
+    let mut unavailable = Vec::new();
+    loop {
+        match inbox.recv() {
+            Ok(CoreEvent::Serving { topics, unavailable: more, .. }) => {
+                serving += 1;
+                unavailable.extend(more);
+                if serving == cores
+                    && let Some(ready) = ready.take()
+                    && let Err(error) = ready(topics, std::mem::take(&mut unavailable))
+                {
+                    return Served { result: Err(error), cores_running: running };
+                }
+            }
+            Ok(CoreEvent::Failed { core, error }) => {
+                running -= 1;
+                let result = Err(StartError::Core { core, error });
+                return Served { result, cores_running: running };
+            }
+            Ok(CoreEvent::Stopped) => running -= 1,
+            Ok(CoreEvent::Signal) | Err(_) => {
+                return Served { result: Ok(()), cores_running: running };
+            }
+        }
+        if running == 0 {
+            return Served { result: Ok(()), cores_running: 0 };
+        }
+    }
+}
+
+/// Waits for the cores, a little longer than they allow themselves. Returns whether all stopped.
+fn wait_stopped(
+    inbox: &Receiver<CoreEvent>,
+    mesh: &Mesh,
+    map: &ShardMap,
+    mut running: usize,
+    timeout_ms: u64,
+) -> bool {
+    let until = Instant::now() + Duration::from_millis(timeout_ms) + Duration::from_secs(1);
+    while running > 0 {
+        let left = until.saturating_duration_since(Instant::now());
+        match inbox.recv_timeout(left) {
+            Ok(CoreEvent::Stopped | CoreEvent::Failed { .. }) => running -= 1,
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                tracing::error!(
+                    cores = running,
+                    "some cores did not stop in time; leaving without them"
+                );
+                return false;
+            }
+        }
+        for core in map.cores() {
+            mesh.wake(core);
+        }
+    }
+    true
+}
+
+fn watch_signals(events: Sender<CoreEvent>) -> Result<(), StartError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let io = |error| StartError::Io { doing: "watch for signals", error };
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(io)?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if events.send(CoreEvent::Signal).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(io)?;
+    Ok(())
+}
