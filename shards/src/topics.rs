@@ -119,7 +119,7 @@ impl Topics {
         let id = topic.record.id;
         self.partitions += topic.record.shards.len();
         if topic.stage == Stage::Live {
-            self.by_name.insert(topic.record.name.clone(), id);
+            self.take_name(topic.record.name.clone(), id);
         }
         let old = self.by_id.insert(id, topic);
         assert!(old.is_none(), "topic {id} exists already");
@@ -145,10 +145,17 @@ impl Topics {
         let name = topic.record.name.clone();
         self.partitions = self.partitions + counts * partitions - counted * partitions;
         if stage == Stage::Live {
-            self.by_name.insert(name, id);
+            self.take_name(name, id);
         } else {
             self.free_name(&name, id);
         }
+    }
+
+    /// Of two topics with one name the later one holds it: replay from a fuzzy checkpoint may
+    /// create, and then delete, one whose successor is loaded already.
+    fn take_name(&mut self, name: TopicName, id: TopicId) {
+        let holder = self.by_name.entry(name).or_insert(id);
+        *holder = id.max(*holder);
     }
 
     /// The name may belong to a later topic by now.

@@ -3,7 +3,7 @@
 //! Live requests and replay both come here. Each function returns how to take the change back,
 //! or why the entry does not fit the state; after an error nothing has changed.
 
-use model::{EntryHead, Lsn, Offset, StreamId};
+use model::{EntryHead, Lsn, Offset, PartitionIndex, StreamId, TopicId};
 
 use crate::engine::{Engine, replay::Misfit};
 use crate::entry::{BatchFacts, Change};
@@ -78,10 +78,17 @@ impl Engine {
         let (name, config) = (name.clone(), config.clone());
         let partition = Partition::new(*topic, *index, name, config, *config_version, lsn);
         self.streams.insert(stream, partition);
-        self.places.insert((*topic, *index), stream);
+        self.take_place((*topic, *index), stream);
         let following = StreamId(stream.0 + 1);
         self.counters.stream_next = self.counters.stream_next.max(following);
         Ok(UndoChange::PartitionCreated { stream })
+    }
+
+    /// Of two partitions in one place the later one holds it: replay from a fuzzy checkpoint
+    /// may create, and then delete, one whose successor is loaded already.
+    pub(super) fn take_place(&mut self, place: (TopicId, PartitionIndex), stream: StreamId) {
+        let holder = self.places.entry(place).or_insert(stream);
+        *holder = stream.max(*holder);
     }
 
     fn apply_to_partition(
@@ -146,7 +153,7 @@ impl Engine {
             shards: shards.as_slice().into(),
         };
         self.topics.insert(Topic::new(record, lsn, Stage::Live));
-        self.counters.topic_next = self.counters.topic_next.max(model::TopicId(id.0 + 1));
+        self.counters.topic_next = self.counters.topic_next.max(TopicId(id.0 + 1));
         Ok(UndoChange::TopicCreated { id: *id })
     }
 

@@ -147,7 +147,7 @@ impl Engine {
                 }
                 let following = StreamId(stream.0 + 1);
                 self.counters.stream_next = self.counters.stream_next.max(following);
-                self.places.insert((partition.topic, partition.index), stream);
+                self.take_place((partition.topic, partition.index), stream);
                 self.streams.insert(stream, partition);
             }
             _ => return Err(DecodeError::BadField("object tag").into()),
