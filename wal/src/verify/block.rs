@@ -93,7 +93,10 @@ pub(super) fn contradiction(
     if let Some(follows) = follows
         && (header.sequence != follows.sequence || header.previous_crc != follows.previous_crc)
     {
-        return Some(format!("the block does not follow block {}", follows.sequence - 1));
+        return Some(format!(
+            "the block does not follow block {}",
+            follows.sequence.saturating_sub(1)
+        ));
     }
     if follows.is_some() && header.first_lsn != walk.next_lsn {
         return Some(format!(
@@ -210,6 +213,16 @@ fn bad_part(block: &Block) -> Option<(usize, String)> {
 }
 
 impl Seen {
+    /// Nothing yet, behind the blocks walked so far.
+    pub(super) fn after(walk: &Walk) -> Self {
+        let mut seen = Self::default();
+        if let Some(follows) = &walk.follows {
+            seen.last_sequence = follows.sequence.saturating_sub(1);
+            seen.last_crc = follows.previous_crc;
+        }
+        seen
+    }
+
     fn add(&mut self, record: &EntryRecord, block: u32) {
         let head = &record.head;
         self.places.entry((head.stream.0, block)).or_insert(head.base_offset);

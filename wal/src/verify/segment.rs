@@ -30,7 +30,7 @@ impl<D: LogDevice> Audit<'_, D> {
             walk.take_up(record);
             self.streams.clear();
         }
-        let mut seen = Seen::default();
+        let mut seen = Seen::after(walk);
         let mut at = walk.unit as u64;
         let mut whole = true;
         while at < u64::from(record.data_end) {
