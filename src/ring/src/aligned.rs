@@ -107,6 +107,9 @@ impl DerefMut for AlignedBuffer {
     }
 }
 
+// SAFETY: the bytes lie in memory of their own, which moving the value does not move.
+unsafe impl stable_deref_trait::StableDeref for AlignedBuffer {}
+
 impl From<AlignedBuffer> for Bytes {
     fn from(buffer: AlignedBuffer) -> Bytes {
         buffer.into_bytes()

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::{AlignedBuffer, ReceivedBuffer};
+use crate::{ReadTarget, ReceivedBuffer};
 
 /// One event of one operation; `token` is the caller's.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub enum Completion {
         /// Of the `read_at`.
         token: u64,
         /// The caller's buffer, its length as it was.
-        buffer: AlignedBuffer,
+        buffer: Box<dyn ReadTarget>,
         /// Bytes read, from the start of the buffer; fewer than its length only at the file's end.
         result: io::Result<u32>,
     },
@@ -75,4 +75,21 @@ pub enum Completion {
         /// Of the `watch_eventfd`.
         token: u64,
     },
+}
+
+impl Completion {
+    /// The caller's token, whatever has ended.
+    pub fn token(&self) -> u64 {
+        match self {
+            Self::Accepted { token, .. }
+            | Self::AcceptFailed { token, .. }
+            | Self::Received { token, .. }
+            | Self::ReceiveEnded { token, .. }
+            | Self::Sent { token, .. }
+            | Self::Done { token, .. }
+            | Self::Opened { token, .. }
+            | Self::Read { token, .. }
+            | Self::Woken { token } => *token,
+        }
+    }
 }

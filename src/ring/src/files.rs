@@ -12,7 +12,7 @@ use io_uring::types::{Fd, FsyncFlags};
 
 use crate::op::{Op, OpId, Read, Write};
 use crate::ring::Ring;
-use crate::{AlignedBuffer, Completion};
+use crate::{Completion, ReadTarget};
 
 /// Most bytes of one kernel operation; a multiple of every block size.
 const TRANSFER_BYTES_MAX: usize = 1 << 30;
@@ -42,8 +42,16 @@ impl Ring {
 
     /// Fills `buffer` from byte `offset` and reports `Read`. Short reads are continued up to the
     /// file's end, interrupted ones repeated.
-    pub fn read_at(&mut self, token: u64, file: RawFd, offset: u64, buffer: AlignedBuffer) {
-        self.start(Op::Read(Read { token, file, offset, buffer, done: 0, retries: 0 }));
+    pub fn read_at(
+        &mut self,
+        token: u64,
+        file: RawFd,
+        offset: u64,
+        buffer: impl ReadTarget + 'static,
+    ) {
+        let mut buffer: Box<dyn ReadTarget> = Box::new(buffer);
+        let bytes = buffer.bytes().len();
+        self.start(Op::Read(Read { token, file, offset, buffer, bytes, done: 0, retries: 0 }));
     }
 
     /// Reserves space, as `fallocate(2)` with `mode`. Reports `Done`.
@@ -135,7 +143,7 @@ impl Ring {
     pub(crate) fn finish_read(&mut self, id: OpId, result: i32) -> Option<Completion> {
         let Some(Op::Read(read)) = self.ops.get_mut(id as usize) else { return None };
         read.done += result.max(0) as usize;
-        let outcome = if read.done == read.buffer.len() || result == 0 {
+        let outcome = if read.done == read.bytes || result == 0 {
             Ok(read.done as u32)
         } else if -result == libc::EINVAL && read.done > 0 {
             // Direct I/O refuses the odd offset at which a short read ended, and a read is short
@@ -174,9 +182,9 @@ impl Write {
 
 impl Read {
     pub(crate) fn entry(&mut self) -> Entry {
-        let len = (self.buffer.len() - self.done).min(TRANSFER_BYTES_MAX) as u32;
-        // SAFETY: done <= len of the buffer, so the pointer stays in it.
-        let start = unsafe { self.buffer.as_mut_ptr().add(self.done) };
+        let rest = &mut self.buffer.bytes()[self.done..self.bytes];
+        let len = rest.len().min(TRANSFER_BYTES_MAX) as u32;
+        let start = rest.as_mut_ptr();
         opcode::Read::new(Fd(self.file), start, len).offset(self.offset + self.done as u64).build()
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use bytes::Bytes;
 
-use crate::AlignedBuffer;
+use crate::ReadTarget;
 use crate::send::Message;
 
 /// An operation's place in the slab, which is its `user_data` in the kernel.
@@ -80,7 +80,9 @@ pub(crate) struct Read {
     pub token: u64,
     pub file: RawFd,
     pub offset: u64,
-    pub buffer: AlignedBuffer,
+    pub buffer: Box<dyn ReadTarget>,
+    /// Bytes of the buffer.
+    pub bytes: usize,
     pub done: usize,
     pub retries: u16,
 }

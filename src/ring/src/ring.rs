@@ -177,6 +177,11 @@ impl Ring {
         Parker::new(self.shared.clone())
     }
 
+    /// Whether a [`Ring::submit`] would do anything: entries queued, or ends to be fetched.
+    pub fn has_queued(&self) -> bool {
+        !self.backlog.is_empty() || self.shared.has_work()
+    }
+
     /// Operations whose last completion has not been returned by [`Ring::next`].
     pub fn in_flight(&self) -> usize {
         self.ops.len() - usize::from(self.starved.is_watching())

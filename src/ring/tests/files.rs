@@ -32,7 +32,10 @@ fn done(ring: &mut Ring, token: u64) -> std::io::Result<u32> {
 fn read(ring: &mut Ring, file: RawFd, offset: u64, len: usize) -> (AlignedBuffer, u32) {
     ring.read_at(7, file, offset, AlignedBuffer::new(len));
     match next(ring) {
-        Completion::Read { token: 7, buffer, result } => (buffer, result.expect("read")),
+        Completion::Read { token: 7, buffer, result } => {
+            let buffer = buffer.into_any().downcast::<AlignedBuffer>().expect("the buffer given");
+            (*buffer, result.expect("read"))
+        }
         other => panic!("unexpected {other:?}"),
     }
 }

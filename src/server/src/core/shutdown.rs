@@ -86,6 +86,7 @@ impl Core {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.output.push(&frame);
             if connection.receiving {
+                connection.receiving = false;
                 self.ring.pause_receive(connection.fd());
             }
             self.mark_dirty(id);

@@ -99,10 +99,6 @@ impl Core {
                 self.drain_if_done_reading(id);
             }
             Some(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
-                // Paused or cancelled by us; a stall that has ended meanwhile wants it on again.
-                if connection.stall.is_none() {
-                    self.start_receive(id);
-                }
                 self.close_if_done(id);
             }
             Some(error) => {
@@ -127,6 +123,8 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stall = Some(why);
         if connection.receiving {
+            // Ends without a word; what was on its way may still come.
+            connection.receiving = false;
             self.ring.pause_receive(connection.fd());
         }
         match why {

@@ -27,15 +27,6 @@ pub struct DiskState {
     ended: VecDeque<Completion>,
 }
 
-/// The log's buffer as the ring fills it.
-struct ReadInto(AlignedBuffer);
-
-impl AsMut<[u8]> for ReadInto {
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
 /// What an operation under way is part of.
 #[derive(Debug)]
 enum Step {
@@ -107,9 +98,9 @@ impl DiskState {
                 self.end(ticket, result.map_err(|error| device_error(doing, &error)));
             }
             (Step::Plain(doing), RingCompletion::Read { buffer, result, .. }) => {
-                let result = match (result, buffer.into_any().downcast::<ReadInto>()) {
+                let result = match (result, buffer.into_any().downcast::<AlignedBuffer>()) {
                     (Ok(bytes), Ok(buffer)) => {
-                        Ok(Done::Read { buffer: buffer.0, bytes: bytes as usize })
+                        Ok(Done::Read { buffer: *buffer, bytes: bytes as usize })
                     }
                     (Err(error), _) => Err(device_error(doing, &error)),
                     (Ok(_), Err(_)) => Err(device_error(doing, &io::ErrorKind::InvalidData.into())),
@@ -242,7 +233,7 @@ impl LogDevice for RingDevice<'_> {
             }
             Action::Read { file, offset, buffer } => {
                 if let Some(raw) = self.on_file(ticket, file, "read") {
-                    self.ring.read_at(token, raw, offset, ReadInto(buffer));
+                    self.ring.read_at(token, raw, offset, buffer);
                 }
             }
             Action::Sync { file } => {
