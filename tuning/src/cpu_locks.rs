@@ -14,8 +14,8 @@ use crate::cpu_set::CpuSet;
 use crate::host::Host;
 use crate::placement::{CoreRequest, Placement, PlacementError, choose_cores};
 
-/// How often the folder's own lock is tried, and how long between: half a second in all.
-const FOLDER_LOCK_TRIES: u32 = 50;
+/// How often the folder's own lock is tried, and how long between: 5 s in all.
+const FOLDER_LOCK_TRIES: u32 = 500;
 const FOLDER_LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The folder that holds the lock files.
@@ -132,7 +132,7 @@ impl LockDir {
         Ok((locks, taken))
     }
 
-    /// The turn to choose. After half a second it is given anyway: a stuck process must not stop
+    /// The turn to choose. After 5 s it is given anyway: a stuck process must not stop
     /// others from starting.
     fn lock_whole(&self) -> io::Result<File> {
         let file = self.open("placement.lock")?;
