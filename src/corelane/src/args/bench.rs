@@ -20,7 +20,7 @@ pub enum BenchCommand {
     Raw {
         #[command(flatten)]
         load: BenchLoad,
-        /// Folder whose disk is measured; a temporary one is made in it
+        /// Folder whose disk is measured; nothing stays in it
         #[arg(long, value_name = "DIR", default_value = ".")]
         data_dir: PathBuf,
         #[command(flatten)]

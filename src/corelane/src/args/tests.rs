@@ -167,6 +167,28 @@ fn wrong_usage_says_what_to_do() {
 }
 
 #[test]
+fn the_help_of_serve_names_the_declared_defaults() {
+    let help = parse("serve --help").map(|_| ()).unwrap_err().to_string();
+    let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for key in ["server.data_dir", "server.listen", "server.cores"] {
+        let default = crate::config::options::find(key).unwrap().default;
+        assert!(help.contains(&format!("[default: {default}]")), "{key} is not in {help}");
+    }
+}
+
+#[test]
+fn the_deployed_commands_are_good_ones() {
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let unit = std::fs::read_to_string(deploy.join("corelane.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/corelane "));
+    assert!(matches!(parse(start.unwrap()), Ok(Command::Serve(_))));
+    let dockerfile = std::fs::read_to_string(deploy.join("Dockerfile")).unwrap();
+    let command = dockerfile.lines().find_map(|line| line.strip_prefix("CMD ")).unwrap();
+    let words: String = command.replace(['[', ']', '"', ','], " ");
+    assert!(matches!(parse(&words), Ok(Command::Serve(_))));
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for line in ["--help", "--version", "serve --help", "topic create --help", "bench raw --help"] {
         let error = parse(line).map(|_| ()).unwrap_err();
