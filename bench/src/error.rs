@@ -24,6 +24,9 @@ pub enum BenchError {
     Server(String),
     #[error("no reply for {seconds} s with {outstanding} requests under way: the server is stuck")]
     Stuck { seconds: u64, outstanding: u64 },
+    /// A measurement of the disk or the loopback failed.
+    #[error("{0}")]
+    SelfTest(String),
     #[error(transparent)]
     Ring(#[from] ring::RingError),
     #[error("stopped by a signal before the end of the run")]

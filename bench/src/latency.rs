@@ -37,11 +37,6 @@ impl Latencies {
         self.histograms[at].saturating_record_n(ns.max(1), count);
     }
 
-    /// How many were recorded.
-    pub fn count(&self) -> u64 {
-        self.histograms.iter().map(Histogram::len).sum()
-    }
-
     pub fn summary(&self) -> LatencyUs {
         let mut merged = empty();
         for histogram in &self.histograms {
@@ -60,10 +55,6 @@ impl Latencies {
             p99_99: at(99.99),
             max: us(merged.max()),
         }
-    }
-
-    pub fn clear(&mut self) {
-        self.histograms.iter_mut().for_each(Histogram::reset);
     }
 }
 
@@ -87,13 +78,11 @@ mod tests {
         latencies.record(0, 100_000, 90);
         latencies.record(1, 900_000, 10);
         let summary = latencies.summary();
-        assert_eq!(latencies.count(), 100);
         assert!((summary.p50 - 100.0).abs() < 0.2, "{summary:?}");
         assert!((summary.p90 - 100.0).abs() < 0.2, "{summary:?}");
         assert!((summary.p99 - 900.0).abs() < 1.0, "{summary:?}");
         assert!((summary.max - 900.0).abs() < 1.0, "{summary:?}");
-        latencies.clear();
-        assert_eq!(latencies.summary(), LatencyUs::default());
+        assert_eq!(Latencies::new(1).summary(), LatencyUs::default());
     }
 
     #[test]

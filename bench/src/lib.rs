@@ -6,6 +6,7 @@
 //! knows nothing of the broker's insides.
 
 mod cpu;
+mod embedded;
 mod error;
 mod generator;
 mod latency;
@@ -16,6 +17,7 @@ mod place;
 mod pool;
 mod raw;
 mod report;
+mod run;
 mod schedule;
 mod signals;
 mod wire;
@@ -37,6 +39,6 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let stop = signals.stop();
     match options.work {
         Work::Raw => raw::run(options, &stop).map(|report| Report::Raw(Box::new(report))),
-        _ => Err(BenchError::Options("not yet".into())),
+        _ => run::run(options, &stop).map(|report| Report::Run(Box::new(report))),
     }
 }

@@ -79,6 +79,8 @@ pub struct DiskReport {
     pub write_durable_4k_us: Percentiles,
     pub write_durable_256k_depth4_bytes_per_s: f64,
     pub read_sequential_bytes_per_s: f64,
+    /// False where the filesystem refuses O_DIRECT: the reads may then have come from memory.
+    pub direct: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -387,6 +389,7 @@ mod tests {
                 write_durable_4k_us: Percentiles::default(),
                 write_durable_256k_depth4_bytes_per_s: 1.0,
                 read_sequential_bytes_per_s: 1.0,
+                direct: true,
             }),
             loopback: Some(LoopbackReport {
                 round_trip_64b_us: Percentiles::default(),

@@ -64,7 +64,6 @@ pub struct Consumer {
     unfinished: usize,
     /// Offsets passed over because retention removed them.
     trimmed: u64,
-    passes: u64,
     verdict: Verdict,
     correlation: u64,
 }
@@ -96,7 +95,6 @@ impl Consumer {
             unanswered: 0,
             unfinished: shares.len(),
             trimmed: 0,
-            passes: 0,
             verdict: Verdict::default(),
             correlation: 0,
         }
@@ -122,11 +120,6 @@ impl Consumer {
         self.trimmed
     }
 
-    /// Whole readings of a share.
-    pub fn passes(&self) -> u64 {
-        self.passes
-    }
-
     /// Closes the accounts of shares read only in part: what has arrived was checked, what has not
     /// is not missed. `published` is what must have arrived where it is known.
     pub fn close(self, published: Option<&Published>) -> Verdict {
@@ -149,6 +142,10 @@ impl Consumer {
         if subscription.number == number && subscription.next_offset.is_none() {
             subscription.next_offset = Some(offset);
             self.unanswered -= 1;
+            if subscription.share.from == Some(0) && offset > 0 {
+                self.trimmed += offset;
+                subscription.ledger = Ledger::new(self.producers, false);
+            }
         }
         Ok(())
     }
@@ -188,7 +185,6 @@ impl Consumer {
     }
 
     fn ended(&mut self, at: usize, out: &mut Vec<u8>) -> Result<(), BenchError> {
-        self.passes += 1;
         let subscription = &mut self.subscriptions[at];
         let (share, number) = (subscription.share, subscription.number);
         let fresh = Ledger::new(self.producers, share.from == Some(0));
@@ -299,4 +295,131 @@ fn split_batch(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BenchError> {
     let header = BatchHeader::parse(head).map_err(|e| BenchError::Protocol(e.to_string()))?;
     let batch = bytes.get(..header.batch_length as usize).ok_or_else(short)?;
     Ok((header, batch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::mill::{Mill, Patch};
+    use crate::payload::Stamp;
+    use model::AckLevel;
+    use protocol::{FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES, decode_request, next_frame};
+    use std::sync::Arc;
+
+    const HEAD: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
+
+    /// A `Deliver` body with one batch of two messages for each first sequence.
+    fn deliver(subscription: u32, first_offset: u64, sequences: &[u64]) -> Vec<u8> {
+        let mill = Mill::new(&[PartitionHandle::default()], AckLevel::Durable, 40, 2, 0).unwrap();
+        let (mut frame, mut batches) = (Vec::new(), Vec::new());
+        for (at, sequence) in sequences.iter().enumerate() {
+            let mut chunk = mill.chunk();
+            let stamp = Stamp { producer: 0, sequence: *sequence, intended_ns: *sequence };
+            mill.put(&mut chunk, &Patch { correlation: 0, partition: 0, stamp });
+            let mut batch = mill.finish(chunk)[HEAD..].to_vec();
+            batch[..8].copy_from_slice(&(first_offset + at as u64 * 2).to_be_bytes());
+            batches.extend(batch);
+        }
+        let next_offset = first_offset + sequences.len() as u64 * 2;
+        let batch_count = sequences.len() as u32;
+        let high_watermark = next_offset;
+        let head =
+            DeliverHead { subscription, batch_count, first_offset, next_offset, high_watermark };
+        protocol::put_deliver_head(&mut frame, &head, batches.len());
+        frame.extend(batches);
+        frame.split_off(FRAME_HEADER_BYTES)
+    }
+
+    fn consumer(end: Option<u64>, at_end: AtEnd) -> Consumer {
+        let handle = PartitionHandle::default();
+        let share = Share { partition: 0, handle, from: Some(0), end };
+        let published = Arc::new(vec![vec![end.unwrap_or(0)]]);
+        Consumer::new(&[share], 1000, at_end, 1, published)
+    }
+
+    fn requests(out: &[u8]) -> Vec<Request> {
+        let (mut at, mut all) = (0, Vec::new());
+        while let Some((header, length)) = next_frame(&out[at..]).unwrap() {
+            all.push(decode_request(&header, &out[at + 16..at + length]).unwrap().0);
+            at += length;
+        }
+        all
+    }
+
+    #[test]
+    fn credit_comes_back_as_it_is_used_up() {
+        let mut consumer = consumer(None, AtEnd::Stop);
+        let mut out = Vec::new();
+        consumer.subscribe_all(&mut out).unwrap();
+        consumer.subscribed(0, 0).unwrap();
+        let (mut given, mut messages) = (0, 0);
+        for k in 0..20 {
+            let body = deliver(0, k * 2, &[k * 2]);
+            consumer.delivered(&body, &mut out, |a| messages += a.messages).unwrap();
+        }
+        for request in requests(&out) {
+            if let Request::Credit { bytes, .. } = request {
+                given += bytes;
+            }
+        }
+        let batch_bytes = deliver(0, 0, &[0]).len() as u64 - 32;
+        assert!(given <= 20 * batch_bytes && given + 500 > 20 * batch_bytes, "{given}");
+        assert_eq!(messages, 40);
+        assert!(consumer.close(None).is_clean());
+    }
+
+    #[test]
+    fn a_share_is_read_again_or_is_done_and_its_account_is_closed() {
+        for at_end in [AtEnd::Again, AtEnd::Stop] {
+            let mut consumer = consumer(Some(4), at_end);
+            let mut out = Vec::new();
+            consumer.subscribe_all(&mut out).unwrap();
+            consumer.subscribed(0, 0).unwrap();
+            out.clear();
+            consumer.delivered(&deliver(0, 0, &[0, 2]), &mut out, |_| {}).unwrap();
+            let asked = requests(&out);
+            assert_eq!(asked[0], Request::Unsubscribe { subscription: 0 });
+            assert_eq!(consumer.is_done(), at_end == AtEnd::Stop);
+            assert_eq!(asked.len(), if at_end == AtEnd::Stop { 1 } else { 2 });
+            // What still comes for the old number is not looked at.
+            consumer.delivered(&deliver(0, 0, &[0]), &mut out, |_| panic!()).unwrap();
+            let verdict = consumer.close(None);
+            assert!(verdict.is_clean() && verdict.checked == 4, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn lost_repeated_reordered_and_altered_messages_are_seen() {
+        let verdict = |bodies: &[Vec<u8>], end| {
+            let mut consumer = consumer(Some(end), AtEnd::Stop);
+            consumer.subscribe_all(&mut Vec::new()).unwrap();
+            consumer.subscribed(0, 0).unwrap();
+            for body in bodies {
+                consumer.delivered(body, &mut Vec::new(), |_| {}).unwrap();
+            }
+            consumer.close(None)
+        };
+        // Offsets without a gap, messages with one: the broker dropped a batch before numbering.
+        let lost = verdict(&[deliver(0, 0, &[0, 4])], 4);
+        assert_eq!(lost.lost, 2);
+        let repeated = verdict(&[deliver(0, 0, &[0, 0, 2])], 6);
+        assert_eq!((repeated.duplicated, repeated.lost), (2, 2));
+        let reordered = verdict(&[deliver(0, 0, &[2, 0])], 4);
+        assert_eq!((reordered.reordered, reordered.lost), (2, 0));
+        let mut body = deliver(0, 0, &[0, 2]);
+        let last = body.len() - 10;
+        body[last] ^= 1;
+        assert_eq!(verdict(&[body], 4).corrupted, 1);
+    }
+
+    #[test]
+    fn what_retention_removed_is_not_called_lost() {
+        let mut consumer = consumer(Some(10), AtEnd::Stop);
+        consumer.subscribe_all(&mut Vec::new()).unwrap();
+        consumer.subscribed(0, 2).unwrap();
+        consumer.delivered(&deliver(0, 2, &[2]), &mut Vec::new(), |_| {}).unwrap();
+        consumer.delivered(&deliver(0, 8, &[8]), &mut Vec::new(), |_| {}).unwrap();
+        assert_eq!(consumer.trimmed(), 6);
+        assert!(consumer.is_done() && consumer.close(None).is_clean());
+    }
 }

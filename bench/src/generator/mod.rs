@@ -30,6 +30,8 @@ use tally::{Mark, Tally};
 
 /// Nothing came back for this long: the run is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// What readers still lack when nothing came for this long is lost.
+const LOST_AFTER: Duration = Duration::from_secs(5);
 /// The generator looks at its clock at least this often.
 const WAIT_MAX_NS: u64 = 100_000_000;
 /// It does not sleep when the next request is due sooner: waking up takes about as long.
@@ -63,6 +65,7 @@ pub struct Generator {
     /// Connections to be looked at after this round.
     listed: Vec<usize>,
     began: Instant,
+    open_loop: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -102,8 +105,9 @@ impl Generator {
             receive_buffer_bytes: receive_bytes,
         };
         let ring = Ring::new(&config)?;
-        let (listed, began) = (Vec::new(), Instant::now());
-        let mut generator = Self { ring: DebugRing(ring), connections, listed, began, stop };
+        let (listed, began, open_loop) = (Vec::new(), Instant::now(), false);
+        let mut generator =
+            Self { ring: DebugRing(ring), connections, listed, began, open_loop, stop };
         for (index, connection) in generator.connections.iter_mut().enumerate() {
             connection.open(index as u64, &mut generator.ring.0)?;
         }
@@ -136,7 +140,8 @@ impl Generator {
         loop {
             let now_ns = self.now_ns();
             self.pass_boundaries(plan, &mut course, now_ns);
-            if course.to.is_some() && self.is_settled(&course.tally) {
+            let quiet_ns = now_ns.saturating_sub(course.alive_ns);
+            if course.to.is_some() && self.is_settled(&course.tally, quiet_ns) {
                 break;
             }
             self.check_alive(&course, now_ns)?;
@@ -177,6 +182,7 @@ impl Generator {
 
     fn start_producers(&mut self, plan: &Plan, start_ns: u64) {
         let count = self.producers().count();
+        self.open_loop = plan.requests_per_s.is_some();
         for (at, producer) in self.producers_mut().enumerate() {
             let schedule = match plan.requests_per_s {
                 Some(rate) => Schedule::open(start_ns, rate, at, count),
@@ -224,11 +230,13 @@ impl Generator {
         producers_spent && consumers_done
     }
 
-    /// Whether everything sent was answered and, with readers beside, has reached them.
-    fn is_settled(&self, tally: &Tally) -> bool {
+    /// Whether everything sent was answered and, with readers beside, has reached them. What has
+    /// not come when nothing has for a while is taken for lost.
+    fn is_settled(&self, tally: &Tally, quiet_ns: u64) -> bool {
         let answered = self.producers().all(|p| p.under_way() == 0);
         let readers_follow = tally.interval == Interval::SendToReceipt;
-        answered && (!readers_follow || tally.received >= tally.acknowledged)
+        let all_read = !readers_follow || tally.received >= tally.acknowledged;
+        answered && (all_read || quiet_ns > LOST_AFTER.as_nanos() as u64)
     }
 
     fn check_alive(&self, course: &Course, now_ns: u64) -> Result<(), BenchError> {
@@ -263,6 +271,18 @@ impl Generator {
                 until_ns = until_ns.min(boundary);
             }
         }
+        let due_ns = if self.open_loop { self.list_due(now_ns) } else { u64::MAX };
+        let waited = if due_ns <= now_ns + SPIN_NS {
+            self.ring.0.submit()
+        } else {
+            let until_ns = until_ns.min(due_ns - SPIN_NS / 2);
+            self.ring.0.wait(Some(Duration::from_nanos(until_ns - now_ns)))
+        };
+        waited.map_err(BenchError::io("waiting for the sockets"))
+    }
+
+    /// Lists the connections whose next request is due soon; returns when the first of all is.
+    fn list_due(&mut self, now_ns: u64) -> u64 {
         let mut due_ns = u64::MAX;
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let Role::Producer(producer) = &connection.role else { continue };
@@ -273,13 +293,7 @@ impl Generator {
                 self.listed.push(index);
             }
         }
-        let waited = if due_ns <= now_ns + SPIN_NS {
-            self.ring.0.submit()
-        } else {
-            let until_ns = until_ns.min(due_ns - SPIN_NS / 2);
-            self.ring.0.wait(Some(Duration::from_nanos(until_ns - now_ns)))
-        };
-        waited.map_err(BenchError::io("waiting for the sockets"))
+        due_ns
     }
 
     fn drain(&mut self, course: &mut Course) -> Result<(), BenchError> {

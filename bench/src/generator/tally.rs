@@ -47,9 +47,8 @@ pub struct Measured {
     pub acknowledged: u64,
     /// Messages received in that time.
     pub received: u64,
-    /// Messages acknowledged and received by the end of the run, warm-up included.
+    /// Messages acknowledged by the end of the run, warm-up included.
     pub acknowledged_total: u64,
-    pub received_total: u64,
     pub latency: LatencyUs,
     /// CPU time of the measured side.
     pub cpu: Option<Duration>,
@@ -89,7 +88,6 @@ impl Tally {
             acknowledged: to.acknowledged - from.acknowledged,
             received: to.received - from.received,
             acknowledged_total: self.acknowledged,
-            received_total: self.received,
             latency: self.latencies.summary(),
             cpu: to.cpu.zip(from.cpu).map(|(to, from)| to.saturating_sub(from)),
             overdue,

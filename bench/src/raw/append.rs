@@ -30,6 +30,9 @@ const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 /// Most receive buffers (256 MiB of address space; memory is taken when used).
 const RECEIVE_BUFFERS_MAX: usize = 4096;
 
+/// Token of a socket being closed; those of writes are counted from 0.
+const CLOSED: u64 = u64::MAX - 1;
+
 /// How the loop is to run.
 #[derive(Clone, Debug)]
 pub struct AppendConfig {
@@ -173,6 +176,7 @@ impl Loop {
                 }
                 self.held.push((token as u32, data));
             }
+            Completion::Done { token: CLOSED, .. } => {}
             Completion::Done { token, result } => {
                 result.map_err(BenchError::io("writing the raw file"))?;
                 let Self { blocks, peers, listed, .. } = self;
@@ -193,7 +197,7 @@ impl Loop {
             Completion::ReceiveEnded { token, .. } => {
                 if let Some(peer) = self.peers.get_mut(token as usize).and_then(Option::take) {
                     self.ring.cancel_socket(peer.socket.as_raw_fd());
-                    self.ring.close(0, peer.socket);
+                    self.ring.close(CLOSED, peer.socket);
                 }
             }
             _ => {}

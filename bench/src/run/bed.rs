@@ -1,0 +1,129 @@
+//! What a run stands on: the server (a running one or one started here), a connection to set
+//! things up with, and the CPUs of both sides.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use model::reply::CoreAddress;
+
+use crate::cpu::{Layout, Meter};
+use crate::embedded::{self, Embedded, Launch};
+use crate::error::BenchError;
+use crate::options::Options;
+use crate::place::Scratch;
+use crate::wire::Control;
+
+/// Segment size given to a server started here, so that the log goes round soon, bytes.
+const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// What a running server is taken to have.
+const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+const SEGMENT_BYTES_VARIABLE: &str = "CORELANE_STORAGE_SEGMENT_BYTES";
+
+/// The server of a run and the ways to it.
+#[derive(Debug)]
+pub struct Bed {
+    pub control: Control,
+    pub address: SocketAddr,
+    pub cores: Vec<CoreAddress>,
+    pub cpus: Layout,
+    pub meter: Meter,
+    pub segment_bytes: u64,
+    pub data_dir: Option<PathBuf>,
+    pub notes: Vec<String>,
+    launch: Option<Launch>,
+    embedded: Option<Embedded>,
+    // Dropped last: the server is gone by then.
+    _scratch: Option<Scratch>,
+}
+
+impl Bed {
+    /// Connects to the server named in the options, or starts one.
+    pub fn make(options: &Options) -> Result<Self, BenchError> {
+        if let Some(address) = options.server {
+            let cpus = Layout { server: Vec::new(), ..Layout::choose(0, options.cpu) };
+            let mut bed = Self::connect(address, cpus)?;
+            bed.data_dir = bed.control.status().ok().map(|s| PathBuf::from(s.data_dir));
+            return Ok(bed);
+        }
+        let cores = server_cores(options);
+        let cpus = Layout::choose(cores, options.cpu);
+        let scratch = Scratch::make(options.data_dir.as_deref())?;
+        let program = options.server_program.clone().map_or_else(embedded::this_program, Ok)?;
+        let mut env = vec![(SEGMENT_BYTES_VARIABLE.to_owned(), SEGMENT_BYTES.to_string())];
+        env.extend(options.server_env.iter().cloned());
+        let launch = Launch {
+            program,
+            data_dir: scratch.path().join("data"),
+            log_file: embedded::log_file(scratch.path()),
+            cpus: cpus.server.clone(),
+            env,
+        };
+        let server = Embedded::start(&launch)?;
+        let mut bed = Self::connect(server.address, cpus)?;
+        bed.notes.extend(bed.cpus.notes());
+        bed.notes.push(format!("server started with {}", describe(&launch.env)));
+        bed.segment_bytes = segment_bytes(&launch.env);
+        bed.meter = Meter::Process(server.process());
+        bed.data_dir = Some(launch.data_dir.clone());
+        (bed.launch, bed.embedded, bed._scratch) = (Some(launch), Some(server), Some(scratch));
+        Ok(bed)
+    }
+
+    fn connect(address: SocketAddr, cpus: Layout) -> Result<Self, BenchError> {
+        let mut control = Control::connect(address)?;
+        let cores = control.cores()?;
+        Ok(Self {
+            control,
+            address,
+            cores,
+            cpus,
+            meter: Meter::None,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            data_dir: None,
+            notes: Vec::new(),
+            launch: None,
+            embedded: None,
+            _scratch: None,
+        })
+    }
+
+    /// Whether the server was started here.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Stops the server and starts it again on the same data: its memory is empty then.
+    pub fn restart(&mut self) -> Result<(), BenchError> {
+        let (Some(launch), Some(server)) = (&self.launch, self.embedded.take()) else {
+            return Err(BenchError::Options("only a server started here can be restarted".into()));
+        };
+        server.stop()?;
+        let server = Embedded::start(launch)?;
+        self.address = server.address;
+        self.meter = Meter::Process(server.process());
+        self.control = Control::connect(server.address)?;
+        self.cores = self.control.cores()?;
+        self.embedded = Some(server);
+        Ok(())
+    }
+
+    /// Ends the server, if it was started here.
+    pub fn close(mut self) -> Result<(), BenchError> {
+        self.embedded.take().map_or(Ok(()), Embedded::stop)
+    }
+}
+
+fn server_cores(options: &Options) -> usize {
+    let cpus = crate::cpu::allowed().len();
+    let default = if cpus <= 2 { 1 } else { cpus - 1 };
+    options.server_cores.map_or(default, usize::from)
+}
+
+fn segment_bytes(env: &[(String, String)]) -> u64 {
+    let last = env.iter().rev().find(|(name, _)| name == SEGMENT_BYTES_VARIABLE);
+    last.and_then(|(_, value)| value.parse().ok()).unwrap_or(SEGMENT_BYTES)
+}
+
+fn describe(env: &[(String, String)]) -> String {
+    env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,175 @@
+//! Publishing and reading with the generator: what all kinds of run are made of.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::BenchError;
+use crate::generator::{
+    AtEnd, Connection, Consumer, Generator, Measured, Mill, Plan, Producer, Published, Role, Share,
+};
+use crate::ledger::Verdict;
+use crate::options::Options;
+use crate::run::bed::Bed;
+use crate::run::plan::{self, Lane};
+use crate::run::topics::Topics;
+use crate::wire;
+
+/// Bytes that one receive may bring: acknowledgements are small, deliveries are not.
+const ACK_RECEIVE_BYTES: u32 = 64 * 1024;
+const DELIVERY_RECEIVE_BYTES: u32 = 1024 * 1024;
+/// Credit of one subscription, bytes; at least two batches.
+const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a publishing load left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    pub measured: Measured,
+    /// Messages acknowledged, by partition and producer.
+    pub published: Published,
+    /// One past the last offset acknowledged, by partition.
+    pub ends: Vec<u64>,
+}
+
+/// What a reading load saw.
+#[derive(Debug)]
+pub struct Reading {
+    pub measured: Measured,
+    pub verdict: Verdict,
+    /// Offsets that retention removed before they were read.
+    pub trimmed: u64,
+}
+
+/// Publishes by `plan`.
+pub fn publish(
+    options: &Options,
+    bed: &Bed,
+    topics: &Topics,
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+) -> Result<Outcome, BenchError> {
+    bed.cpus.on_generator_cpu(|| {
+        let connections = producers(options, bed, topics)?;
+        let mut generator = Generator::new(connections, ACK_RECEIVE_BYTES, Arc::clone(stop))?;
+        let measured = generator.run(plan)?;
+        let (published, ends) = outcome(&generator.into_connections(), topics, options.connections);
+        Ok(Outcome { measured, published, ends })
+    })
+}
+
+/// Reads `shares` (by partition; `None`: not to be read) by `plan`.
+pub fn read(
+    options: &Options,
+    bed: &Bed,
+    shares: &[Option<Share>],
+    at_end: AtEnd,
+    published: &Published,
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+) -> Result<Reading, BenchError> {
+    // A lane wants handles of what it may read only.
+    let wanted: Vec<Share> = shares.iter().flatten().copied().collect();
+    let handles: Vec<_> = wanted.iter().map(|share| share.handle).collect();
+    let mut lanes =
+        plan::lanes(options.route, bed.address, &bed.cores, &handles, options.connections)?;
+    plan::share_out(&mut lanes, at_end == AtEnd::Stop && options.work != crate::Work::Consume);
+    bed.cpus.on_generator_cpu(|| {
+        let connections = lanes
+            .iter()
+            .map(|lane| consumer(options, lane, &wanted, at_end, published))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
+        let measured = generator.run(plan)?;
+        let (verdict, trimmed) = close(generator.into_connections(), None);
+        Ok(Reading { measured, verdict, trimmed })
+    })
+}
+
+/// Publishes and reads everything at once, by `plan`.
+pub fn publish_and_read(
+    options: &Options,
+    bed: &Bed,
+    topics: &Topics,
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Outcome, Reading), BenchError> {
+    let mut lanes = plan::lanes(
+        options.route,
+        bed.address,
+        &bed.cores,
+        &topics.partitions,
+        options.connections,
+    )?;
+    plan::share_out(&mut lanes, true);
+    let shares: Vec<Share> = (topics.partitions.iter().zip(0..))
+        .map(|(handle, partition)| Share { partition, handle: *handle, from: Some(0), end: None })
+        .collect();
+    bed.cpus.on_generator_cpu(|| {
+        let mut connections = producers(options, bed, topics)?;
+        let nothing = Published::default();
+        for lane in &lanes {
+            connections.push(consumer(options, lane, &shares, AtEnd::Stop, &nothing)?);
+        }
+        let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
+        let measured = generator.run(plan)?;
+        let connections = generator.into_connections();
+        let (published, ends) = outcome(&connections, topics, options.connections);
+        let (verdict, trimmed) = close(connections, Some(&published));
+        let reading = Reading { measured, verdict, trimmed };
+        Ok((Outcome { measured, published, ends }, reading))
+    })
+}
+
+fn producers(options: &Options, bed: &Bed, topics: &Topics) -> Result<Vec<Connection>, BenchError> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let mill = Mill::new(&topics.partitions, options.ack, options.size, options.batch, now_ms)?;
+    let mill = Arc::new(mill);
+    let count = options.connections;
+    let lanes = plan::lanes(options.route, bed.address, &bed.cores, &topics.partitions, count)?;
+    let connect = |(at, lane): (usize, &Lane)| {
+        let turn = at * lane.partitions.len() / count;
+        let mill = Arc::clone(&mill);
+        let producer = Producer::new(at as u32, mill, &lane.partitions, turn, options.in_flight);
+        Ok(Connection::new(wire::connect(lane.address, true)?, Role::Producer(producer)))
+    };
+    lanes.iter().enumerate().map(connect).collect()
+}
+
+fn consumer(
+    options: &Options,
+    lane: &Lane,
+    shares: &[Share],
+    at_end: AtEnd,
+    published: &Published,
+) -> Result<Connection, BenchError> {
+    let shares: Vec<Share> = lane.partitions.iter().map(|at| shares[*at as usize]).collect();
+    let batch_bytes = (options.batch * (options.size + 16) + 128) as u64;
+    let credit = CREDIT_BYTES.max(2 * batch_bytes);
+    let producers = options.connections as u32;
+    let consumer = Consumer::new(&shares, credit, at_end, producers, Arc::clone(published));
+    Ok(Connection::new(wire::connect(lane.address, true)?, Role::Consumer(consumer)))
+}
+
+fn outcome(connections: &[Connection], topics: &Topics, producers: usize) -> (Published, Vec<u64>) {
+    let mut published = vec![vec![0; producers]; topics.partitions.len()];
+    let mut ends = vec![0; topics.partitions.len()];
+    for (number, connection) in connections.iter().enumerate() {
+        let Role::Producer(producer) = &connection.role else { continue };
+        for (partition, messages, end) in producer.outcome() {
+            let partition = partition as usize;
+            published[partition][number] = messages;
+            ends[partition] = end.max(ends[partition]);
+        }
+    }
+    (Arc::new(published), ends)
+}
+
+fn close(connections: Vec<Connection>, published: Option<&Published>) -> (Verdict, u64) {
+    let (mut verdict, mut trimmed) = (Verdict::default(), 0);
+    for connection in connections {
+        let Role::Consumer(consumer) = connection.role else { continue };
+        trimmed += consumer.trimmed();
+        verdict.add(&consumer.close(published));
+    }
+    (verdict, trimmed)
+}

@@ -1,0 +1,85 @@
+//! Brings a server's log to the state that a run is to meet: gone round at least once, so that
+//! writes land on extents written before.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use model::{AckLevel, TopicConfig};
+
+use crate::error::BenchError;
+use crate::generator::{Interval, Plan};
+use crate::options::{Options, Route, Space};
+use crate::run::bed::Bed;
+use crate::run::load;
+use crate::run::topics::Topics;
+
+/// Recycled segments that count as "gone round", per shard.
+const SEGMENTS: u64 = 4;
+/// Given up after this many times [`SEGMENTS`] segments per shard.
+const ROUNDS_MAX: u64 = 12;
+/// What is kept of the messages written here, over all partitions, bytes.
+const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+/// What is kept of a measured run's messages, over all partitions, bytes.
+const RUN_KEPT_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Settings of the topics of a run: recycling needs something to be removed.
+pub fn topic_config(options: &Options) -> TopicConfig {
+    let kept = RUN_KEPT_BYTES / options.partitions_total().max(1) as u64;
+    TopicConfig {
+        retention_bytes: (options.space == Space::Recycled).then_some(kept),
+        ack: options.ack,
+        ..TopicConfig::default()
+    }
+}
+
+/// Writes until the log has gone round, when that is asked for. Returns what was reached.
+pub fn prepare(
+    options: &Options,
+    bed: &mut Bed,
+    stop: &Arc<AtomicBool>,
+) -> Result<Space, BenchError> {
+    if options.space != Space::Recycled {
+        return Ok(options.space);
+    }
+    let shards = bed.control.status()?.shards.len().max(1);
+    let config =
+        TopicConfig { retention_bytes: Some(KEPT_BYTES / shards as u64), ..TopicConfig::default() };
+    let topics = Topics::create(&mut bed.control, "prepare", 1, shards, &config)?;
+    let load = Options {
+        size: 4096,
+        batch: 32,
+        connections: bed.cores.len().max(1) * 2,
+        in_flight: 4,
+        ack: AckLevel::Durable,
+        route: Route::Any,
+        ..options.clone()
+    };
+    let request_bytes = (load.size * load.batch) as u64;
+    let goal_bytes = SEGMENTS * bed.segment_bytes * shards as u64;
+    let requests_each = goal_bytes.div_ceil(request_bytes * load.connections as u64);
+    let plan = Plan {
+        warmup: std::time::Duration::ZERO,
+        duration: None,
+        requests_per_s: None,
+        requests_each: Some(requests_each),
+        interval: Interval::SendToAck,
+        progress: (!options.quiet).then_some("prepare"),
+        size: load.size,
+        meter: crate::cpu::Meter::None,
+    };
+    let mut written = 0;
+    for _ in 0..ROUNDS_MAX {
+        let published = load::publish(&load, bed, &topics, &plan, stop)?;
+        written += published.measured.acknowledged_total * load.size as u64;
+        let in_use: u64 = bed.control.status()?.shards.iter().map(|s| s.log_bytes).sum();
+        if written >= in_use + goal_bytes {
+            bed.control.delete_topics(&topics.names)?;
+            return Ok(Space::Recycled);
+        }
+    }
+    bed.notes.push(format!(
+        "{} MiB were written and the log has not gone round: space is fresh",
+        written >> 20
+    ));
+    Ok(Space::Fresh)
+}
