@@ -25,6 +25,10 @@ const SEQUENCES: u32 = 1 << 31;
 const AHEAD_MAX: u32 = SEQUENCES / 2;
 /// A longer run is continued by a second one, so that no run goes round the circle.
 const RUN_RECORDS_MAX: u32 = SEQUENCES / 2;
+/// A producer in a checkpoint, without its runs.
+const PRODUCER_BYTES: usize = 28;
+/// A run in a checkpoint.
+const RUN_BYTES: usize = 24;
 
 /// Steps from `from` forward to `to`.
 fn distance(from: i32, to: i32) -> u32 {
@@ -247,6 +251,8 @@ impl Producers {
     /// sequence u32, records u32, offset u64, lsn u64.
     pub fn encode(&self, out: &mut Vec<u8>) {
         codec::put_u32(out, self.list.len() as u32);
+        let runs: usize = self.list.iter().map(|producer| producer.runs.len()).sum();
+        out.reserve(self.list.len() * PRODUCER_BYTES + runs * RUN_BYTES);
         for producer in &self.list {
             codec::put_i64(out, producer.id);
             codec::put_u16(out, producer.epoch as u16);
@@ -254,16 +260,13 @@ impl Producers {
             codec::put_i64(out, producer.time_ms);
             codec::put_u16(out, producer.runs.len() as u16);
             for run in &producer.runs {
-                codec::put_u32(out, run.first_sequence as u32);
-                codec::put_u32(out, run.records);
-                codec::put_u64(out, run.first_offset);
-                codec::put_u64(out, run.lsn.0);
+                out.extend_from_slice(&run.to_bytes());
             }
         }
     }
 
     pub fn decode(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
-        let count = fields.count(28)?;
+        let count = fields.count(PRODUCER_BYTES)?;
         let mut list: Vec<Producer> = Vec::with_capacity(count);
         for _ in 0..count {
             let producer = Producer::decode(fields)?;
@@ -273,6 +276,18 @@ impl Producers {
             list.push(producer);
         }
         Ok(Self { list })
+    }
+}
+
+impl Run {
+    /// In one piece: a partition may hold tens of thousands of runs.
+    fn to_bytes(self) -> [u8; RUN_BYTES] {
+        let mut bytes = [0; RUN_BYTES];
+        bytes[..4].copy_from_slice(&self.first_sequence.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.first_offset.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.lsn.0.to_le_bytes());
+        bytes
     }
 }
 

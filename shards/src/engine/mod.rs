@@ -10,6 +10,8 @@ mod reading;
 mod replay;
 mod retention;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::collections::{BTreeMap, VecDeque};

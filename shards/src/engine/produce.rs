@@ -30,7 +30,7 @@ pub struct Appended {
 
 impl Engine {
     /// Appends one batch, whose bytes (`bytes`, one after the other) the caller has checked
-    /// against `batch`. Refusals change nothing.
+    /// against `batch`. Refusals store nothing of it.
     ///
     /// Only base offset and leader epoch are rewritten; the rest of the bytes goes to the
     /// journal as it lies.
@@ -70,6 +70,7 @@ impl Engine {
         if let Some(id) = evicts {
             let change = Change::ProducersExpired { ids: vec![id] };
             self.record(time_ms, partition.stream, &change, journal)?;
+            admit(journal, facts.bytes as usize, false)?;
         }
         let lsn = self.append_batch(time_ms, partition.stream, base_offset, &facts, bytes, journal);
         Ok(Appended { lsn, base_offset, records: facts.records, time_ms, duplicate: false })

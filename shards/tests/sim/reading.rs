@@ -154,7 +154,8 @@ impl World {
         let partition = &self.shown.partitions[&reader.stream];
         match reader.wish {
             Wish::Subscription { credit } => {
-                let idle = credit <= 0 || reader.position == partition.next();
+                let position = reader.position.max(partition.first);
+                let idle = credit <= 0 || position == partition.next();
                 assert!(idle, "subscription {id} has credit and something to read, and waits");
             }
             Wish::Fetch { min_bytes, deadline_ms, .. } => {
