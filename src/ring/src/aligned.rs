@@ -1,6 +1,6 @@
 //! An owned buffer that direct I/O can read into: aligned, reusable, convertible to `Bytes`.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -37,13 +37,16 @@ impl AlignedBuffer {
         let capacity = len.max(1).next_multiple_of(Self::ALIGNMENT);
         let layout = Self::layout(capacity);
         // SAFETY: the layout's size is at least one alignment, so not zero.
-        let memory = unsafe { alloc_zeroed(layout) };
+        let memory = unsafe { alloc(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
         if capacity >= Self::HUGE_PAGE {
             // SAFETY: advice on the range just allocated, which starts on a huge page; refusing
             // it changes nothing but speed.
             unsafe { libc::madvise(memory.as_ptr().cast(), capacity, libc::MADV_HUGEPAGE) };
         }
+        // SAFETY: just allocated with this capacity. After the advice, which counts for pages not
+        // yet touched.
+        unsafe { memory.as_ptr().write_bytes(0, capacity) };
         AlignedBuffer { memory, len, capacity }
     }
 
