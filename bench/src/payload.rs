@@ -3,13 +3,16 @@
 //!
 //! | bytes | what (little-endian) |
 //! |---|---|
-//! | 0..4 | CRC32C of all that follows |
+//! | 0..4 | checksum: CRC32C of the filler, xor a hash of the stamp |
 //! | 4..8 | the producer's number |
 //! | 8..16 | the message's sequence in its partition, from 0, per producer |
 //! | 16..24 | when it was meant to be sent, nanoseconds since the run began |
 //! | 24.. | filler that does not compress |
+//!
+//! The filler of a frame that is used again stays the same, and so does its CRC: making a message
+//! costs its stamp, whatever its size.
 
-use crc_fast::crc32_iscsi;
+use protocol::batch::crc32c;
 
 /// The smallest payload: no filler.
 pub const BYTES_MIN: usize = 24;
@@ -23,35 +26,46 @@ pub struct Stamp {
     pub intended_ns: u64,
 }
 
-/// Writes the stamp over a payload whose filler is in place, and its checksum.
+/// CRC32C of a payload's filler.
+pub fn filler_crc(payload: &[u8]) -> u32 {
+    crc32c(payload.get(BYTES_MIN..).unwrap_or_default())
+}
+
+/// Writes the stamp and the checksum over a payload whose filler is in place and has `filler_crc`.
 ///
 /// # Panics
 /// When `payload` is shorter than [`BYTES_MIN`].
-pub fn seal(payload: &mut [u8], stamp: &Stamp) {
+#[inline]
+pub fn seal(payload: &mut [u8], stamp: &Stamp, filler_crc: u32) {
+    let checksum = filler_crc ^ hash(stamp);
+    payload[..4].copy_from_slice(&checksum.to_le_bytes());
     payload[4..8].copy_from_slice(&stamp.producer.to_le_bytes());
     payload[8..16].copy_from_slice(&stamp.sequence.to_le_bytes());
     payload[16..24].copy_from_slice(&stamp.intended_ns.to_le_bytes());
-    let crc = crc32_iscsi(&payload[4..]);
-    payload[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Spreads every bit of the stamp over the whole result.
+#[inline]
+fn hash(stamp: &Stamp) -> u32 {
+    let spread = |value: u64, odd: u64| {
+        let product = value.wrapping_add(odd).wrapping_mul(odd);
+        (product ^ (product >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    };
+    let mixed = spread(stamp.sequence, 0xD6E8_FEB8_6659_FD93)
+        ^ spread(stamp.intended_ns, 0xA076_1D64_78BD_642F)
+        ^ spread(stamp.producer.into(), 0xE703_7ED1_A0B4_28DB);
+    (mixed >> 32) as u32
 }
 
 /// Reads a payload; `None` when it is not what was sent.
+#[inline]
 pub fn open(payload: &[u8]) -> Option<Stamp> {
-    let (head, _) = payload.split_first_chunk::<BYTES_MIN>()?;
-    let crc = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    if crc32_iscsi(&payload[4..]) != crc {
-        return None;
-    }
-    let u64_at = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&head[at..at + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    Some(Stamp {
-        producer: u32::from_le_bytes([head[4], head[5], head[6], head[7]]),
-        sequence: u64_at(8),
-        intended_ns: u64_at(16),
-    })
+    let (head, filler) = payload.split_first_chunk::<BYTES_MIN>()?;
+    let u32_at =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    let stamp = Stamp { producer: u32_at(4), sequence: u64_at(8), intended_ns: u64_at(16) };
+    (crc32c(filler) ^ hash(&stamp) == u32_at(0)).then_some(stamp)
 }
 
 /// Fills `payload` with bytes that do not compress, the same for the same `seed`.
@@ -75,12 +89,13 @@ mod tests {
         for size in [BYTES_MIN, 25, 100, 1024] {
             let mut payload = vec![0; size];
             fill(&mut payload, 3);
-            seal(&mut payload, &stamp);
+            let crc = filler_crc(&payload);
+            seal(&mut payload, &stamp, crc);
             assert_eq!(open(&payload), Some(stamp));
-            for at in 0..size {
-                payload[at] ^= 0x10;
-                assert_eq!(open(&payload), None, "byte {at} of {size}");
-                payload[at] ^= 0x10;
+            for bit in 0..size * 8 {
+                payload[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(open(&payload), None, "bit {bit} of {size} bytes");
+                payload[bit / 8] ^= 1 << (bit % 8);
             }
             assert_eq!(open(&payload[..size - 1]), None);
         }

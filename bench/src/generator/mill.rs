@@ -2,8 +2,8 @@
 //! two checksums change, all other bytes stay where they lie.
 
 use bytes::Bytes;
-use crc_fast::crc32_iscsi;
 use model::{AckLevel, PartitionHandle};
+use protocol::batch::crc32c;
 use protocol::batch::{BATCH_HEADER_BYTES, CRC, CRC_FROM};
 use protocol::{
     BatchBuilder, BatchHeader, FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES, ProduceHead, RecordIter,
@@ -40,6 +40,8 @@ pub struct Mill {
     heads: Vec<[u8; HEAD_BYTES]>,
     /// Where the payloads lie in a frame, in order.
     payloads: Vec<usize>,
+    /// CRC of the filler of each payload of each frame of a chunk: it stays as it is.
+    filler_crcs: Vec<u32>,
     payload_bytes: usize,
     frame_bytes: usize,
     /// A chunk of frames, to be copied when no spare one is left.
@@ -51,7 +53,8 @@ pub struct Mill {
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Vec<u8>,
-    filled: usize,
+    /// Made so far.
+    frames: usize,
 }
 
 impl Mill {
@@ -74,8 +77,13 @@ impl Mill {
             template.extend_from_slice(&[0; HEAD_BYTES]);
             template.extend_from_slice(&build_batch(size, batch, time_ms, frame % FILLERS)?);
         }
+        let mut filler_crcs = Vec::with_capacity(frames * payloads.len());
+        for frame in template.chunks(frame_bytes) {
+            let crc = |at: &usize| payload::filler_crc(&frame[*at..*at + size]);
+            filler_crcs.extend(payloads.iter().map(crc));
+        }
         let (payload_bytes, spare) = (size, Pool::new());
-        Ok(Self { heads, payloads, payload_bytes, frame_bytes, template, spare })
+        Ok(Self { heads, payloads, filler_crcs, payload_bytes, frame_bytes, template, spare })
     }
 
     /// Bytes of every frame on the wire.
@@ -95,28 +103,29 @@ impl Mill {
 
     pub fn chunk(&self) -> Chunk {
         let bytes = self.spare.take().unwrap_or_else(|| self.template.clone());
-        Chunk { bytes, filled: 0 }
+        Chunk { bytes, frames: 0 }
     }
 
     /// Makes the next frame of the chunk, which must have room for it.
     pub fn put(&self, chunk: &mut Chunk, patch: &Patch) {
-        let frame = &mut chunk.bytes[chunk.filled..chunk.filled + self.frame_bytes];
+        let frame = &mut chunk.bytes[chunk.frames * self.frame_bytes..][..self.frame_bytes];
         frame[..HEAD_BYTES].copy_from_slice(&self.heads[patch.partition as usize]);
         frame[CORRELATION].copy_from_slice(&patch.correlation.to_le_bytes());
         let mut stamp = patch.stamp;
-        for at in &self.payloads {
-            payload::seal(&mut frame[*at..*at + self.payload_bytes], &stamp);
+        let crcs = &self.filler_crcs[chunk.frames * self.payloads.len()..];
+        for (at, crc) in self.payloads.iter().zip(crcs) {
+            payload::seal(&mut frame[*at..*at + self.payload_bytes], &stamp, *crc);
             stamp.sequence += 1;
         }
         let batch = &mut frame[HEAD_BYTES..];
-        let crc = crc32_iscsi(&batch[CRC_FROM..]);
+        let crc = crc32c(&batch[CRC_FROM..]);
         batch[CRC].copy_from_slice(&crc.to_be_bytes());
-        chunk.filled += self.frame_bytes;
+        chunk.frames += 1;
     }
 
     /// The frames made, to be sent; the memory is used again afterwards.
     pub fn finish(&self, chunk: Chunk) -> Bytes {
-        self.spare.lend(chunk.bytes).slice(..chunk.filled)
+        self.spare.lend(chunk.bytes).slice(..chunk.frames * self.frame_bytes)
     }
 }
 

@@ -140,7 +140,7 @@ fn check(parts: Parts) -> Result<Frame, BenchError> {
 
 fn checksum(batch: &Parts) -> u32 {
     if let [whole] = batch[..] {
-        return crc_fast::crc32_iscsi(&whole[CRC_FROM..]);
+        return protocol::batch::crc32c(&whole[CRC_FROM..]);
     }
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     skip(batch, CRC_FROM).iter().for_each(|part| digest.update(part));
