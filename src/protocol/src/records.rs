@@ -313,7 +313,31 @@ pub enum RecordError {
 /// The records of a batch, in order; ends after the first error. Allocates nothing.
 #[derive(Clone, Debug)]
 pub struct RecordIter<'a> {
-    reader: Reader<'a>,
+    cursor: RecordCursor,
+    section: &'a [u8],
+}
+
+impl<'a> RecordIter<'a> {
+    /// `section` is what follows the batch's header, uncompressed.
+    pub fn new(header: &BatchHeader, section: &'a [u8]) -> Self {
+        Self { cursor: RecordCursor::new(header), section }
+    }
+}
+
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = Result<RecordRef<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.next(self.section)
+    }
+}
+
+/// A place among the records of a batch that borrows nothing: for those who keep the section
+/// beside it. Otherwise as [`RecordIter`].
+#[derive(Clone, Debug)]
+pub struct RecordCursor {
+    /// Bytes of the section that were read.
+    at: usize,
     index: u32,
     count: u32,
     /// The least delta that the next record may have.
@@ -322,11 +346,11 @@ pub struct RecordIter<'a> {
     done: bool,
 }
 
-impl<'a> RecordIter<'a> {
-    /// `section` is what follows the batch's header, uncompressed.
-    pub fn new(header: &BatchHeader, section: &'a [u8]) -> Self {
+impl RecordCursor {
+    /// Before the first record.
+    pub fn new(header: &BatchHeader) -> Self {
         Self {
-            reader: Reader { rest: section },
+            at: 0,
             index: 0,
             count: header.records_count,
             delta_min: 0,
@@ -335,16 +359,30 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    fn next_record(&mut self) -> Result<Option<RecordRef<'a>>, RecordError> {
+    /// The next record of `section`, which must be the same at every call.
+    pub fn next<'a>(&mut self, section: &'a [u8]) -> Option<Result<RecordRef<'a>, RecordError>> {
+        if self.done {
+            return None;
+        }
+        let next = self.next_record(section).transpose();
+        self.done = !matches!(next, Some(Ok(_)));
+        next
+    }
+
+    fn next_record<'a>(
+        &mut self,
+        section: &'a [u8],
+    ) -> Result<Option<RecordRef<'a>>, RecordError> {
+        let mut reader = Reader { rest: section.get(self.at..).unwrap_or_default() };
         if self.index == self.count {
-            return match self.reader.rest.len() {
+            return match reader.rest.len() {
                 0 => Ok(None),
                 bytes => Err(RecordError::Trailing { bytes }),
             };
         }
-        let length = self.reader.varint()?;
+        let length = reader.varint()?;
         let length = usize::try_from(length).map_err(|_| RecordError::Length { length })?;
-        let mut body = Reader { rest: self.reader.take(length)? };
+        let mut body = Reader { rest: reader.take(length)? };
         body.take(1)?;
         let timestamp_delta = body.varint()?;
         let delta = body.varint()?;
@@ -353,23 +391,11 @@ impl<'a> RecordIter<'a> {
         }
         let (key, value) = (body.field()?, body.field()?);
         let headers = body.headers()?;
+        self.at = section.len() - reader.rest.len();
         self.delta_min = delta + 1;
         self.index += 1;
         let offset_delta = delta as u32;
         Ok(Some(RecordRef { offset_delta, timestamp_delta, key, value, headers }))
-    }
-}
-
-impl<'a> Iterator for RecordIter<'a> {
-    type Item = Result<RecordRef<'a>, RecordError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let next = self.next_record().transpose();
-        self.done = !matches!(next, Some(Ok(_)));
-        next
     }
 }
 

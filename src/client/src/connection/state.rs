@@ -1,0 +1,430 @@
+//! What the callers, the reader and the writer of a connection share, behind one short lock.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use model::limits::FRAME_BYTES_MAX;
+use model::{AckLevel, Offset, PartitionHandle, Rejection, Reply, Request, StartPosition};
+use protocol::{DeliverHead, FetchHead, ProduceAck, ProduceHead, TooLarge};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::error::Error;
+
+/// Bytes that may wait to be written before callers wait; one frame more always fits.
+const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What an acknowledgement says about one batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchAck {
+    pub(crate) level: AckLevel,
+    /// Unknown where no acknowledgement was asked for.
+    pub(crate) base_offset: Option<Offset>,
+    pub(crate) append_time_ms: Option<i64>,
+}
+
+/// A consumer's mark on a subscription: which partition, and which of its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) index: usize,
+    pub(crate) attempt: u64,
+}
+
+/// What a consumer hears about its subscriptions.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Subscribed {
+        slot: Slot,
+        offset: Offset,
+    },
+    Delivered {
+        slot: Slot,
+        head: DeliverHead,
+        batches: Bytes,
+    },
+    /// Refused, or the connection ended.
+    Lost {
+        slot: Slot,
+        error: Error,
+    },
+}
+
+/// Who waits for a reply.
+pub(super) enum Pending {
+    Reply(Answer<Reply>),
+    Fetch(Answer<(FetchHead, Bytes)>),
+    Produce(Answer<BatchAck>),
+    Subscribe {
+        subscription: u32,
+    },
+    /// No one, but a reply will come.
+    Nobody,
+}
+
+impl Pending {
+    pub(super) fn fail(self, error: Error) {
+        // A receiver that is gone has stopped caring.
+        match self {
+            Self::Reply(sender) => drop(sender.send(Err(error))),
+            Self::Fetch(sender) => drop(sender.send(Err(error))),
+            Self::Produce(sender) => drop(sender.send(Err(error))),
+            Self::Subscribe { .. } | Self::Nobody => {}
+        }
+    }
+}
+
+struct Subscriber {
+    slot: Slot,
+    events: mpsc::UnboundedSender<Event>,
+    /// Bytes that the server may still send.
+    allowance: i64,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub(super) struct Outbox {
+    pub(super) chunks: Vec<Bytes>,
+    /// Small frames gathered into one chunk, after all of `chunks`.
+    tail: Vec<u8>,
+    bytes: usize,
+    /// Batches without acknowledgement in here: answered once written.
+    pub(super) unacknowledged: Vec<Answer<BatchAck>>,
+}
+
+impl Outbox {
+    fn push(&mut self, chunk: Bytes) {
+        self.close_tail();
+        self.bytes += chunk.len();
+        self.chunks.push(chunk);
+    }
+
+    pub(super) fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.tail).into());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+}
+
+enum Status {
+    Open,
+    /// The server said to go away: replies still come, new requests go elsewhere.
+    Draining,
+    Closed(Error),
+}
+
+struct State {
+    status: Status,
+    next_correlation: u64,
+    next_subscription: u32,
+    pending: AHashMap<u64, Pending>,
+    subscribers: AHashMap<u32, Subscriber>,
+    outbox: Outbox,
+    reader: Option<AbortHandle>,
+}
+
+pub(super) struct Shared {
+    address: String,
+    state: Mutex<State>,
+    /// Something waits to be written, or the connection is closed.
+    pub(super) outbox_filled: Notify,
+    outbox_drained: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(address: &str) -> Self {
+        let state = State {
+            status: Status::Open,
+            // The handshake was 1; 0 marks what the server sends unasked.
+            next_correlation: 2,
+            next_subscription: 1,
+            pending: AHashMap::new(),
+            subscribers: AHashMap::new(),
+            outbox: Outbox::default(),
+            reader: None,
+        };
+        Self {
+            address: address.to_owned(),
+            state: Mutex::new(state),
+            outbox_filled: Notify::new(),
+            outbox_drained: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn set_reader(&self, reader: AbortHandle) {
+        self.lock().reader = Some(reader);
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        matches!(self.lock().status, Status::Open)
+    }
+
+    /// Waits until the outbox has room, or the connection is closed.
+    pub(super) async fn room(&self) {
+        loop {
+            // Made before the check, so that a wake between the two is not missed.
+            let drained = self.outbox_drained.notified();
+            {
+                let state = self.lock();
+                let closed = matches!(state.status, Status::Closed(_));
+                if closed || state.outbox.bytes < OUTBOX_BYTES_MAX {
+                    return;
+                }
+            }
+            drained.await;
+        }
+    }
+
+    /// Writes a request into the outbox and remembers who waits for its reply. Returns its
+    /// correlation id.
+    pub(super) fn submit(
+        &self,
+        pending: Pending,
+        put: impl FnOnce(&mut Vec<u8>, u64) -> Result<(), TooLarge>,
+    ) -> Result<u64, Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        let correlation = state.put(Some(pending), put)?;
+        drop(state);
+        self.outbox_filled.notify_one();
+        Ok(correlation)
+    }
+
+    pub(super) fn submit_produce(
+        &self,
+        head: &ProduceHead,
+        batch: Bytes,
+    ) -> Result<oneshot::Receiver<Result<BatchAck, Error>>, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        state.check_open()?;
+        let correlation = state.take_correlation();
+        let outbox = &mut state.outbox;
+        let before = outbox.tail.len();
+        protocol::put_produce_head(&mut outbox.tail, correlation, head, batch.len());
+        outbox.bytes += outbox.tail.len() - before;
+        outbox.push(batch);
+        if head.ack == Some(AckLevel::None) {
+            outbox.unacknowledged.push(sender);
+        } else {
+            state.pending.insert(correlation, Pending::Produce(sender));
+        }
+        drop(state);
+        self.outbox_filled.notify_one();
+        Ok(receiver)
+    }
+
+    pub(super) fn subscribe(
+        &self,
+        partition: PartitionHandle,
+        position: StartPosition,
+        credit_bytes: u64,
+        slot: Slot,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<u32, Error> {
+        let mut state = self.lock();
+        state.check_open()?;
+        let subscription = state.next_subscription;
+        state.next_subscription = subscription.wrapping_add(1);
+        let request = Request::Subscribe { partition, subscription, position, credit_bytes };
+        state.put(Some(Pending::Subscribe { subscription }), |out, correlation| {
+            protocol::put_request(out, correlation, &request, 0)
+        })?;
+        let allowance = i64::try_from(credit_bytes).unwrap_or(i64::MAX);
+        state.subscribers.insert(subscription, Subscriber { slot, events, allowance });
+        drop(state);
+        self.outbox_filled.notify_one();
+        Ok(subscription)
+    }
+
+    pub(super) fn credit(&self, subscription: u32, bytes: u64) {
+        let mut state = self.lock();
+        let Some(subscriber) = state.subscribers.get_mut(&subscription) else { return };
+        subscriber.allowance =
+            subscriber.allowance.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let request = Request::Credit { subscription, bytes };
+        let put =
+            |out: &mut Vec<u8>, correlation| protocol::put_request(out, correlation, &request, 0);
+        if state.put(None, put).is_ok() {
+            drop(state);
+            self.outbox_filled.notify_one();
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, subscription: u32) {
+        let mut state = self.lock();
+        if state.subscribers.remove(&subscription).is_none() {
+            return;
+        }
+        let request = Request::Unsubscribe { subscription };
+        let put =
+            |out: &mut Vec<u8>, correlation| protocol::put_request(out, correlation, &request, 0);
+        if state.put(Some(Pending::Nobody), put).is_ok() {
+            drop(state);
+            self.outbox_filled.notify_one();
+        }
+    }
+
+    /// Sends a ping whose answer no one waits for: any frame back shows that the server lives.
+    pub(super) fn ping(&self) {
+        let put = |out: &mut Vec<u8>, correlation| {
+            protocol::put_request(out, correlation, &Request::Ping, 0)
+        };
+        // A connection that is closed by now has told everyone so already.
+        let _ = self.submit(Pending::Nobody, put);
+    }
+
+    /// What is to be written next; `None` once closed.
+    pub(super) fn take_outbox(&self) -> Option<Outbox> {
+        let mut state = self.lock();
+        if matches!(state.status, Status::Closed(_)) {
+            return None;
+        }
+        let mut outbox = std::mem::take(&mut state.outbox);
+        drop(state);
+        if !outbox.is_empty() {
+            outbox.close_tail();
+            self.outbox_drained.notify_waiters();
+        }
+        Some(outbox)
+    }
+
+    pub(super) fn take_pending(&self, correlation: u64) -> Option<Pending> {
+        self.lock().pending.remove(&correlation)
+    }
+
+    /// Answers the run of batches that `ack` covers. `false`: it covers what was never sent.
+    pub(super) fn acknowledge(&self, first: u64, ack: &ProduceAck) -> bool {
+        let mut state = self.lock();
+        for index in 0..u64::from(ack.count) {
+            let pending = state.pending.remove(&first.wrapping_add(index));
+            let Some(Pending::Produce(sender)) = pending else { return false };
+            let step = u64::from(ack.offset_step).wrapping_mul(index);
+            // A producer that is gone has stopped caring.
+            let _ = sender.send(Ok(BatchAck {
+                level: ack.level,
+                base_offset: Some(ack.base_offset.wrapping_add(step)),
+                append_time_ms: Some(ack.append_time_ms),
+            }));
+        }
+        true
+    }
+
+    /// Hands a delivery to its consumer; one that has unsubscribed gets nothing. `false`: the
+    /// server sent more than its credit and a frame.
+    pub(super) fn deliver(&self, head: DeliverHead, batches: Bytes) -> bool {
+        let mut state = self.lock();
+        let Some(subscriber) = state.subscribers.get_mut(&head.subscription) else { return true };
+        subscriber.allowance = subscriber.allowance.saturating_sub(batches.len() as i64);
+        if subscriber.allowance < -i64::from(FRAME_BYTES_MAX) {
+            return false;
+        }
+        let slot = subscriber.slot;
+        // A consumer that is gone unsubscribes by itself.
+        let _ = subscriber.events.send(Event::Delivered { slot, head, batches });
+        true
+    }
+
+    /// Tells a consumer how its subscription went; a refused one is forgotten.
+    pub(super) fn subscribed(&self, subscription: u32, result: Result<Offset, Rejection>) {
+        let mut state = self.lock();
+        let Some(subscriber) = state.subscribers.get(&subscription) else { return };
+        let slot = subscriber.slot;
+        // A consumer that is gone unsubscribes by itself.
+        match result {
+            Ok(offset) => {
+                let _ = subscriber.events.send(Event::Subscribed { slot, offset });
+            }
+            Err(rejection) => {
+                let error = Error::Server(rejection);
+                let _ = subscriber.events.send(Event::Lost { slot, error });
+                state.subscribers.remove(&subscription);
+            }
+        }
+    }
+
+    /// The server will close: consumers leave now, requests in flight may still be answered.
+    pub(super) fn drain(&self, reason: &str) {
+        let mut state = self.lock();
+        if matches!(state.status, Status::Open) {
+            state.status = Status::Draining;
+        }
+        let error = Error::lost(&self.address, reason);
+        state.fail_subscribers(&error);
+    }
+
+    /// Ends the connection. The first reason is the one that counts.
+    pub(super) fn close(&self, error: Error) {
+        let mut state = self.lock();
+        if matches!(state.status, Status::Closed(_)) {
+            return;
+        }
+        state.status = Status::Closed(error.clone());
+        state.outbox = Outbox::default();
+        let pending = std::mem::take(&mut state.pending);
+        state.fail_subscribers(&error);
+        if let Some(reader) = state.reader.take() {
+            reader.abort();
+        }
+        drop(state);
+        for (_, pending) in pending {
+            pending.fail(error.clone());
+        }
+        self.outbox_filled.notify_one();
+        self.outbox_drained.notify_waiters();
+    }
+}
+
+impl State {
+    fn check_open(&self) -> Result<(), Error> {
+        match &self.status {
+            Status::Open | Status::Draining => Ok(()),
+            Status::Closed(error) => Err(error.clone()),
+        }
+    }
+
+    fn take_correlation(&mut self) -> u64 {
+        let correlation = self.next_correlation;
+        self.next_correlation += 1;
+        correlation
+    }
+
+    fn put(
+        &mut self,
+        pending: Option<Pending>,
+        put: impl FnOnce(&mut Vec<u8>, u64) -> Result<(), TooLarge>,
+    ) -> Result<u64, Error> {
+        let correlation = self.take_correlation();
+        let before = self.outbox.tail.len();
+        put(&mut self.outbox.tail, correlation)
+            .map_err(|error| Error::Server(Rejection::from(error)))?;
+        self.outbox.bytes += self.outbox.tail.len() - before;
+        if let Some(pending) = pending {
+            self.pending.insert(correlation, pending);
+        }
+        Ok(correlation)
+    }
+
+    fn fail_subscribers(&mut self, error: &Error) {
+        for (_, subscriber) in self.subscribers.drain() {
+            let slot = subscriber.slot;
+            // A consumer that is gone has stopped caring.
+            let _ = subscriber.events.send(Event::Lost { slot, error: error.clone() });
+        }
+    }
+}

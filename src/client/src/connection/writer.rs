@@ -1,0 +1,62 @@
+//! Writes what callers left in the outbox: all of it in as few system calls as the kernel takes.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use model::AckLevel;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::state::{BatchAck, Shared};
+use crate::error::Error;
+
+/// Slices handed to the kernel at once.
+const SLICES_MAX: usize = 64;
+
+/// Ends when the connection is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedWriteHalf) {
+    while let Some(outbox) = shared.take_outbox() {
+        if outbox.chunks.is_empty() {
+            shared.outbox_filled.notified().await;
+            continue;
+        }
+        if let Err(error) = write_all(&mut half, outbox.chunks.into()).await {
+            // Close first: who hears that its batch failed must not find the connection open.
+            shared.close(Error::lost(shared.address(), &error));
+            for sender in outbox.unacknowledged {
+                let _ = sender.send(Err(Error::lost(shared.address(), &error)));
+            }
+            return;
+        }
+        for sender in outbox.unacknowledged {
+            let level = AckLevel::None;
+            // A producer that is gone has stopped caring.
+            let _ = sender.send(Ok(BatchAck { level, base_offset: None, append_time_ms: None }));
+        }
+    }
+}
+
+async fn write_all(half: &mut OwnedWriteHalf, mut chunks: VecDeque<Bytes>) -> io::Result<()> {
+    while !chunks.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = chunks.len().min(SLICES_MAX);
+        for (slice, chunk) in slices.iter_mut().zip(&chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        let mut written = half.write_vectored(&slices[..count]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(chunk) = chunks.front_mut() {
+            if chunk.len() > written {
+                chunk.advance(written);
+                break;
+            }
+            written -= chunk.len();
+            chunks.pop_front();
+        }
+    }
+    Ok(())
+}
