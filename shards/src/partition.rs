@@ -73,6 +73,11 @@ impl Partition {
         }
     }
 
+    /// Producers and named consumers.
+    pub fn remembered(&self) -> usize {
+        self.producers.len() + self.consumers.len()
+    }
+
     /// Everything but `deleted` and `shown`: what the log says, not how far it is committed.
     pub fn encode(&self, out: &mut Vec<u8>) {
         codec::put_u64(out, self.lsn.0);

@@ -31,6 +31,7 @@ impl Engine {
                 partition.producers.append(stamp, &batch)
             }
         };
+        self.remembered += usize::from(matches!(producer, ProducerUndo::Added { .. }));
         partition.next_offset += u64::from(head.records);
         partition.bytes += u64::from(facts.bytes);
         Ok(UndoChange::Batch {
@@ -121,6 +122,7 @@ impl Engine {
                 entry
                     .and_modify(|c| before = Some(std::mem::replace(&mut c.offset, *offset)))
                     .or_insert(fresh);
+                self.remembered += usize::from(before.is_none());
                 let (consumer, after) = (consumer.clone(), *offset);
                 UndoChange::OffsetCommitted { stream, lsn_before, consumer, before, after }
             }
@@ -129,7 +131,8 @@ impl Engine {
             }
             Change::ProducersExpired { ids } => {
                 let producers = ids.iter().filter_map(|id| partition.producers.take(*id));
-                let producers = producers.collect();
+                let producers: Vec<_> = producers.collect();
+                self.remembered -= producers.len();
                 UndoChange::ProducersExpired { stream, lsn_before, producers }
             }
             _ => return Err(Misfit::WrongKind),

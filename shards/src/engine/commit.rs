@@ -4,6 +4,7 @@ use model::{Lsn, StreamId};
 
 use crate::engine::{Effect, Engine};
 use crate::partition::Partition;
+use crate::producer::ProducerUndo;
 use crate::rejection;
 use crate::topics::Stage;
 use crate::undo::UndoChange;
@@ -95,6 +96,7 @@ impl Engine {
 
     fn reveal_deletion(&mut self, stream: StreamId, tells: bool) {
         let Some(partition) = self.streams.remove(stream) else { return };
+        self.remembered -= partition.remembered();
         let handle = model::PartitionHandle { topic: partition.topic, stream, shard: self.shard };
         for reader in self.readers.remove_stream(stream) {
             let rejection = rejection::unknown_partition(handle);
@@ -146,6 +148,7 @@ impl Engine {
     fn take_back_from_partition(&mut self, change: UndoChange) {
         match change {
             UndoChange::Batch { stream, records, bytes, lsn_before, producer } => {
+                self.remembered -= usize::from(matches!(producer, ProducerUndo::Added { .. }));
                 let partition = self.changed(stream);
                 partition.next_offset -= u64::from(records);
                 partition.bytes -= u64::from(bytes);
@@ -165,6 +168,7 @@ impl Engine {
                 self.places.insert(place, stream);
             }
             UndoChange::OffsetCommitted { stream, lsn_before, consumer, before, .. } => {
+                self.remembered -= usize::from(before.is_none());
                 let partition = self.changed(stream);
                 partition.lsn = lsn_before;
                 match (before, partition.consumers.get_mut(&consumer)) {
@@ -181,6 +185,7 @@ impl Engine {
                 partition.lsn = lsn_before;
             }
             UndoChange::ProducersExpired { stream, lsn_before, producers } => {
+                self.remembered += producers.len();
                 let partition = self.changed(stream);
                 producers.into_iter().for_each(|p| partition.producers.put_back(p));
                 partition.lsn = lsn_before;

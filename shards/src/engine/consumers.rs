@@ -35,7 +35,8 @@ impl Engine {
                 );
                 return Err(rejection::limit(message));
             }
-            _ => {}
+            None => self.expect_memory()?,
+            Some(_) => {}
         }
         let change = Change::OffsetCommitted { consumer: consumer.clone(), offset };
         self.record(time_ms, partition.stream, &change, journal)

@@ -36,6 +36,10 @@ pub use replay::ReplayError;
 pub use retention::SegmentShare;
 pub use snapshot::SnapshotCursor;
 
+/// Producers and named consumers that one shard remembers, in all its partitions together: at
+/// about 200 bytes each (a producer that others interrupt takes up to 1.6 KiB).
+const REMEMBERED_MAX: usize = 1_000_000;
+
 /// What the host chooses; it changes no outcome in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
@@ -80,6 +84,8 @@ pub struct Engine {
     places: BTreeMap<(TopicId, PartitionIndex), StreamId>,
     topics: Topics,
     counters: Counters,
+    /// Producers and named consumers in all partitions; bounded by [`REMEMBERED_MAX`].
+    remembered: usize,
     last_lsn: Lsn,
 
     // How far the fold is committed.
@@ -127,6 +133,7 @@ impl Engine {
             places: BTreeMap::new(),
             topics: Topics::default(),
             counters,
+            remembered: 0,
             last_lsn: Lsn::ZERO,
             committed_lsn: Lsn::ZERO,
             undo: VecDeque::new(),
@@ -156,6 +163,23 @@ impl Engine {
     /// Partitions of this shard, those whose creation or deletion is under way included.
     pub fn partition_count(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Producers and named consumers remembered in all partitions.
+    pub fn remembered(&self) -> usize {
+        self.remembered
+    }
+
+    /// Refuses to remember one more producer or consumer than may be.
+    fn expect_memory(&self) -> Result<(), Rejection> {
+        if self.remembered < REMEMBERED_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "this shard remembers {REMEMBERED_MAX} producers and consumers, the most there may \
+             be; use fewer names, or wait until idle producers are forgotten"
+        );
+        Err(rejection::limit(message))
     }
 
     /// An entry's time: never before the one before it.

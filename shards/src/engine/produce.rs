@@ -57,7 +57,7 @@ impl Engine {
                 Verdict::AppendFirst if found.producers.len() >= PRODUCERS_PER_PARTITION_MAX => {
                     evicts = found.producers.idle_longest();
                 }
-                Verdict::AppendFirst => {}
+                Verdict::AppendFirst => self.expect_memory()?,
                 Verdict::Duplicate { base_offset: first, lsn, time_ms } => {
                     base_offset = first;
                     let lsn = if lsn > self.committed_lsn { lsn } else { Lsn::ZERO };

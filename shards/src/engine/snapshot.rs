@@ -148,6 +148,7 @@ impl Engine {
                 let following = StreamId(stream.0 + 1);
                 self.counters.stream_next = self.counters.stream_next.max(following);
                 self.take_place((partition.topic, partition.index), stream);
+                self.remembered += partition.remembered();
                 self.streams.insert(stream, partition);
             }
             _ => return Err(DecodeError::BadField("object tag").into()),

@@ -18,6 +18,11 @@ impl World {
 /// `shown` is the fold of the committed log, `decided` that of all of it.
 pub fn check(engine: &Engine, shown: &Plain, decided: &Plain) {
     check_topics(engine, shown);
+    // A partition whose deletion is not committed still counts.
+    if engine.partition_count() == decided.partitions.len() {
+        let each = decided.partitions.values().map(|p| p.producers.len() + p.consumers.len());
+        assert_eq!(engine.remembered(), each.sum::<usize>());
+    }
     let listed: Vec<u32> = engine.partitions().map(|record| record.stream.0).collect();
     let expected: Vec<u32> = shown.partitions.keys().copied().collect();
     assert_eq!(listed, expected);
