@@ -135,7 +135,7 @@ impl World {
             while let Some(effect) = self.engine.next_effect() {
                 self.carry_out(effect);
             }
-            if self.pending.is_empty() || self.random.percent(30) {
+            if self.pending.is_empty() || self.random.percent(50) {
                 break;
             }
             let at = self.random.below(self.pending.len() as u64) as usize;
@@ -173,7 +173,7 @@ impl World {
         match effect {
             Effect::Read { reader, .. } => {
                 self.check_read(&effect);
-                if self.random.percent(15) {
+                if self.random.percent(35) {
                     self.engine.read_blocked(reader);
                     self.pending.push(effect);
                 } else {

@@ -26,7 +26,7 @@ impl World {
     }
 
     fn some_name(&mut self) -> TopicName {
-        TopicName::parse(&format!("t{}", self.random.below(6))).unwrap()
+        TopicName::parse(&format!("t{}", self.random.below(3))).unwrap()
     }
 
     pub fn create_partition(&mut self) {
@@ -146,7 +146,9 @@ impl World {
     }
 
     pub fn clear_tombstone(&mut self) {
-        let id = TopicId(self.random.between(1, self.decided.topics.len() as u64 + 5));
+        let known: Vec<u64> = self.decided.topics.keys().copied().collect();
+        let known = self.random.pick(&known).filter(|_| self.random.percent(80));
+        let id = TopicId(known.unwrap_or_else(|| self.random.between(1, 30)));
         let expected = match self.decided.topics.get(&id.0) {
             None => None,
             Some(topic) if topic.deleted => self.no_room(true),

@@ -1,4 +1,4 @@
-use model::{EntryHead, Lsn, ShardId, StreamId, TopicConfig};
+use model::{EntryHead, ErrorCode, Lsn, PartitionIndex, ShardId, StreamId, TopicConfig};
 
 use super::{append, engine, with_partition};
 use crate::entry::kind;
@@ -74,7 +74,7 @@ fn a_slice_holds_no_more_objects_than_asked_for() {
     let (mut engine, mut log) = (engine(), super::Log::new());
     let spec = super::spec(3, TopicConfig::default());
     for index in 0..600 {
-        engine.create_partition(1, &spec, model::PartitionIndex(index), &mut log).unwrap();
+        engine.create_partition(1, &spec, PartitionIndex(index), &mut log).unwrap();
     }
     let (mut cursor, mut sizes) = (engine.snapshot(), Vec::new());
     loop {
@@ -94,4 +94,34 @@ fn a_slice_holds_no_more_objects_than_asked_for() {
 fn what_is_committed_stays() {
     let (mut engine, _, _) = with_partition(TopicConfig::default());
     engine.truncate(Lsn(0));
+}
+
+#[test]
+fn a_name_and_a_place_that_were_used_again_during_a_checkpoint_are_the_successors() {
+    let (mut live, mut log) = (engine(), super::Log::new());
+    let (spec, index) = (super::spec(3, TopicConfig::default()), PartitionIndex(0));
+    let (orders, shards) = (super::name("orders"), [ShardId(0)]);
+    // The checkpoint begins here; what it finds is what is left at the end.
+    let (mut cursor, mut bytes) = (live.snapshot(), Vec::new());
+    for round in 0..2 {
+        let topic = live.create_topic(1, &orders, &spec.config, &shards, &mut log).unwrap().0;
+        live.create_partition(1, &spec, index, &mut log).unwrap();
+        if round == 0 {
+            live.delete_topic(1, &orders, &mut log).unwrap();
+            live.tombstone_cleared(1, topic, &mut log).unwrap();
+            live.delete_partition(1, spec.id, index, &mut log).unwrap();
+        }
+    }
+    while live.snapshot_slice(&mut cursor, 1, &mut bytes) {}
+    let mut again = engine();
+    again.load(&bytes).unwrap();
+    again.loaded(Lsn(0), live.last_lsn()).unwrap();
+    for (at, (head, payload)) in log.entries.iter().enumerate() {
+        again.apply(Lsn(at as u64 + 1), head, payload).unwrap();
+    }
+    let taken = again.create_topic(1, &orders, &spec.config, &shards, &mut log).unwrap_err();
+    assert_eq!(taken.code, ErrorCode::TopicExists);
+    let found = again.create_partition(1, &spec, index, &mut log).unwrap();
+    assert_eq!(found, (StreamId(2), Lsn::ZERO));
+    assert_eq!(checkpoint(&again), checkpoint(&live));
 }
