@@ -143,6 +143,15 @@ impl AlignedBuffer {
         first
     }
 
+    /// Takes `next` back on at the end; `next` again when it is not what was split off there.
+    pub(crate) fn join(&mut self, next: Self) -> Result<(), Self> {
+        if !Arc::ptr_eq(&self.memory, &next.memory) || self.start + self.bytes != next.start {
+            return Err(next);
+        }
+        self.bytes += next.bytes;
+        Ok(())
+    }
+
     /// Drops all but the first `bytes`; more than there are changes nothing.
     pub fn truncate(&mut self, bytes: usize) {
         self.bytes = self.bytes.min(bytes);
@@ -185,6 +194,9 @@ impl AsRef<[u8]> for AlignedBuffer {
         self
     }
 }
+
+// SAFETY: the bytes lie in the `Memory`, which moving the value does not move.
+unsafe impl stable_deref_trait::StableDeref for AlignedBuffer {}
 
 impl From<AlignedBuffer> for Bytes {
     fn from(buffer: AlignedBuffer) -> Bytes {

@@ -6,6 +6,8 @@
 //! partition is a [`model::StreamId`] with a label, an entry is a head and some bytes.
 
 pub mod buffer;
+mod cache;
+mod checkpoint;
 pub mod config;
 pub mod crc;
 pub mod device;
@@ -13,13 +15,19 @@ pub mod directory;
 pub mod error;
 pub mod fold;
 pub mod format;
+mod index;
+mod io;
 pub mod read;
+mod recovery;
+mod segments;
 pub mod stats;
 pub mod verify;
 pub mod wal;
+mod writer;
 
 pub use buffer::AlignedBuffer;
 pub use config::WalConfig;
+pub use device::{FileDevice, LogDevice, SimDisk};
 pub use error::{OpenError, WalFailure};
 pub use fold::{Cut, EntryHead, FREES_SPACE, Fold, Recovered};
 pub use read::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};

@@ -1,13 +1,22 @@
-//! The log: what the host calls. Bodies are in the rooms beside.
+//! The log: what the host calls, and who is told when an action has ended.
 
-use model::{Lsn, StreamId};
+use std::collections::VecDeque;
 
+use model::Lsn;
+use tracing::error;
+
+use crate::cache::{Chunks, Tail};
+use crate::checkpoint::Checkpointing;
 use crate::config::WalConfig;
-use crate::device::{Completion, LogDevice};
-use crate::error::{OpenError, WalFailure};
-use crate::fold::{EntryHead, Fold, Recovered};
-use crate::read::{Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+use crate::device::{Completion, DeviceError, Done, LogDevice};
+use crate::error::WalFailure;
+use crate::index::{Indexes, Streams};
+use crate::io::{Io, Purpose};
+use crate::read::Readers;
+use crate::segments::recycle::Change;
+use crate::segments::{Effect, ManifestKeeper, Segments, State, Zeroing};
 use crate::stats::{SegmentUse, StreamUse, WalStats};
+use crate::writer::Writer;
 
 /// Whether an entry may be appended now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,120 +31,188 @@ pub enum Room {
 }
 
 /// One shard's log.
-pub struct Wal {}
+///
+/// The host appends and commits, passes every completion of the device to [`Wal::complete`], and
+/// calls [`Wal::tick`] every few milliseconds. Nothing here blocks, except [`Wal::create`] and
+/// [`Wal::open`].
+pub struct Wal {
+    pub(crate) config: WalConfig,
+    /// The block size of the directory, bytes.
+    pub(crate) unit: usize,
+    pub(crate) io: Io,
+    pub(crate) writer: Writer,
+    pub(crate) segments: Segments,
+    pub(crate) manifest: ManifestKeeper,
+    pub(crate) zeroing: Zeroing,
+    pub(crate) streams: Streams,
+    pub(crate) indexes: Indexes,
+    pub(crate) chunks: Chunks,
+    pub(crate) tail: Tail,
+    pub(crate) readers: Readers,
+    pub(crate) checkpoint: Checkpointing,
+    /// Changes of streams that wait for durability, with the entry they wait for.
+    pub(crate) changes: VecDeque<(Lsn, Change)>,
+    pub(crate) failure: Option<WalFailure>,
+    pub(crate) stats: WalStats,
+    pub(crate) now_ns: u64,
+    pub(crate) stopping: bool,
+    pub(crate) stop_asked: bool,
+    pub(crate) manifest_stopped: bool,
+}
 
-const SKELETON: &str = "the log's bodies are being written";
-
-#[allow(unused_variables)]
 impl Wal {
-    pub fn create<D: LogDevice>(device: &mut D, config: &WalConfig) -> Result<(), OpenError> {
-        panic!("{SKELETON}")
-    }
-    pub fn open<D: LogDevice, F: Fold>(
-        device: &mut D,
-        config: WalConfig,
-        fold: &mut F,
-    ) -> Result<(Wal, Recovered), OpenError> {
-        panic!("{SKELETON}")
-    }
-    pub fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn {
-        panic!("{SKELETON}")
-    }
-    pub fn room(&self, payload_bytes: usize, frees_space: bool) -> Room {
-        panic!("{SKELETON}")
-    }
-    pub fn commit<D: LogDevice>(&mut self, device: &mut D) {
-        panic!("{SKELETON}")
-    }
+    /// One submitted action has ended. Every completion of the device comes here, once.
     pub fn complete<D: LogDevice>(&mut self, device: &mut D, completion: Completion) {
-        panic!("{SKELETON}")
+        let Some(purpose) = self.io.ended(completion.ticket) else { return };
+        let result = completion.result;
+        match purpose {
+            Purpose::Block { sequence } => {
+                self.block_written(sequence, result.map(drop));
+                self.pump(device);
+                self.advance_checkpoint(device);
+            }
+            Purpose::Zero => self.zeroed(device, result.map(drop)),
+            Purpose::Job => self.job_step(device, result.map(drop)),
+            Purpose::Manifest { number } => {
+                self.manifest_written(device, number, result.map(drop));
+            }
+            Purpose::Footer { segment } => self.footer_written(device, segment, result.map(drop)),
+            Purpose::FooterRead { segment } => self.footer_read(segment, read_bytes(result)),
+            Purpose::ColdRead { cursor, part, slot, .. } => {
+                self.cold_read_done(cursor, part, slot, read_bytes(result));
+            }
+            Purpose::Checkpoint => self.checkpoint_step(device, result.map(drop)),
+            Purpose::Nothing => {}
+        }
+        if self.stopping {
+            self.advance_shutdown(device);
+        }
     }
+
+    /// Does what time brings: witnesses, footers, new segments, zeros, cleaning. Call it every few
+    /// milliseconds and after commits; `now_ns` is any clock that does not go back.
     pub fn tick<D: LogDevice>(&mut self, device: &mut D, now_ns: u64) {
-        panic!("{SKELETON}")
+        self.now_ns = now_ns;
+        self.pump(device);
+        self.witness_when_idle(device);
+        self.seal_full_segments(device);
+        self.drop_unneeded(device);
+        self.start_job(device);
+        if !self.stopping {
+            self.zero_ahead(device);
+        }
+        self.advance_checkpoint(device);
+        self.write_manifest(device);
+        if self.stopping {
+            self.advance_shutdown(device);
+        }
     }
-    pub fn appended_lsn(&self) -> Lsn {
-        panic!("{SKELETON}")
+
+    fn witness_when_idle<D: LogDevice>(&mut self, device: &mut D) {
+        let writer = &mut self.writer;
+        let idle = writer.in_flight.is_empty() && !writer.has_waiting();
+        if !idle || writer.witnessed_lsn >= writer.durable_lsn || self.failure.is_some() {
+            writer.idle_since_ns = None;
+            return;
+        }
+        let since = *writer.idle_since_ns.get_or_insert(self.now_ns);
+        if self.now_ns.saturating_sub(since) >= self.config.witness_after_ns {
+            self.submit_witness(device);
+        }
     }
-    pub fn durable_lsn(&self) -> Lsn {
-        panic!("{SKELETON}")
-    }
-    pub fn failure(&self) -> Option<&WalFailure> {
-        panic!("{SKELETON}")
-    }
-    /// Block writes under way.
-    pub fn in_flight(&self) -> usize {
-        panic!("{SKELETON}")
-    }
-    pub fn label(&mut self, stream: StreamId, label: &[u8]) {
-        panic!("{SKELETON}")
-    }
-    pub fn set_log_start(&mut self, stream: StreamId, offset: u64) {
-        panic!("{SKELETON}")
-    }
-    pub fn remove_stream(&mut self, stream: StreamId) {
-        panic!("{SKELETON}")
-    }
-    pub fn cursor(&mut self, stream: StreamId, offset: u64) -> Cursor {
-        panic!("{SKELETON}")
-    }
-    pub fn close_cursor(&mut self, cursor: Cursor) {
-        panic!("{SKELETON}")
-    }
-    pub fn read<D: LogDevice>(
-        &mut self,
-        device: &mut D,
-        cursor: &mut Cursor,
-        max_bytes: usize,
-        end_offset: u64,
-    ) -> ReadStep {
-        panic!("{SKELETON}")
-    }
-    pub fn take_ready(&mut self) -> Option<CursorId> {
-        panic!("{SKELETON}")
-    }
-    pub fn seek_time<D: LogDevice>(&mut self, device: &mut D, seek: &mut TimeSeek) -> SeekStep {
-        panic!("{SKELETON}")
-    }
-    /// Gives back what an unfinished search holds.
-    pub fn close_seek(&mut self, seek: TimeSeek) {
-        panic!("{SKELETON}")
-    }
-    pub fn sealed_segments(&self) -> impl Iterator<Item = SegmentUse> + '_ {
-        std::iter::empty()
-    }
-    pub fn segment_streams(&self, number: u64) -> &[StreamUse] {
-        panic!("{SKELETON}")
-    }
-    pub fn checkpoint_due(&self) -> bool {
-        panic!("{SKELETON}")
-    }
-    pub fn checkpoint_begin<D: LogDevice>(&mut self, device: &mut D) -> Lsn {
-        panic!("{SKELETON}")
-    }
-    /// False while the disk is behind: push no more until completions have come.
-    pub fn checkpoint_room(&self) -> bool {
-        panic!("{SKELETON}")
-    }
-    pub fn checkpoint_push<D: LogDevice>(&mut self, device: &mut D, piece: &[u8]) {
-        panic!("{SKELETON}")
-    }
-    pub fn checkpoint_finish<D: LogDevice>(&mut self, device: &mut D) {
-        panic!("{SKELETON}")
-    }
-    pub fn checkpoint_under_way(&self) -> bool {
-        panic!("{SKELETON}")
-    }
-    /// Drops entries above `lsn` that were not yet handed to the disk; returns where the log ends.
-    pub fn truncate(&mut self, lsn: Lsn) -> Lsn {
-        panic!("{SKELETON}")
-    }
+
+    /// Hands over what is appended, then a witness and a manifest. No entry may be appended after
+    /// this; the host goes on passing completions until [`Wal::is_shut_down`].
     pub fn shutdown<D: LogDevice>(&mut self, device: &mut D) {
-        panic!("{SKELETON}")
+        self.stopping = true;
+        self.commit(device);
+        self.advance_shutdown(device);
     }
+
+    fn advance_shutdown<D: LogDevice>(&mut self, device: &mut D) {
+        if self.failure.is_some() || self.stop_asked {
+            return;
+        }
+        if self.writer.has_waiting() {
+            return self.commit(device);
+        }
+        if !self.writer.in_flight.is_empty() {
+            return;
+        }
+        if self.writer.witnessed_lsn < self.writer.durable_lsn && self.submit_witness(device) {
+            return;
+        }
+        self.stop_asked = true;
+        self.manifest.request(Effect::Stopped);
+        self.write_manifest(device);
+    }
+
+    /// True when the device has nothing of this log under way and everything is written that
+    /// could be.
     pub fn is_shut_down(&self) -> bool {
-        panic!("{SKELETON}")
+        let written = self.manifest_stopped || self.failure.is_some();
+        self.stopping && written && self.io.count() == 0
     }
+
+    /// Actions of this log that the device has under way, of whatever kind.
+    pub fn actions_under_way(&self) -> usize {
+        self.io.count()
+    }
+
+    /// Why the log takes no more writes, when it does not.
+    pub fn failure(&self) -> Option<&WalFailure> {
+        self.failure.as_ref()
+    }
+
+    /// From now on the log is read-only. Only the first reason is kept.
+    pub(crate) fn fail(&mut self, file: String, offset: u64, error: DeviceError) {
+        let durable = self.durable_lsn();
+        if self.failure.is_none() {
+            let failure = WalFailure { file, offset, error, durable };
+            error!(shard = self.config.shard, %failure, "the log has failed");
+            self.failure = Some(failure);
+        }
+    }
+
+    /// The full segments, oldest first.
+    pub fn sealed_segments(&self) -> impl Iterator<Item = SegmentUse> + '_ {
+        self.segments.all.values().filter(|s| s.state == State::Sealed).map(|s| SegmentUse {
+            number: s.number,
+            bytes: s.data_end,
+            max_time_ms: s.uses.iter().map(|one| one.max_time_ms).max().unwrap_or(i64::MIN),
+        })
+    }
+
+    /// What each stream has in a sealed segment, in order of the streams; nothing for any other
+    /// number.
+    pub fn segment_streams(&self, number: u64) -> &[StreamUse] {
+        self.segments.all.get(&number).map_or(&[], |segment| &segment.uses)
+    }
+
     pub fn stats(&self) -> WalStats {
-        panic!("{SKELETON}")
+        WalStats {
+            log_bytes: self.segments.log_bytes(),
+            segments: self.segments.in_use().count() as u32,
+            pool: self.segments.ready.len() as u32,
+            recycled_total: self.segments.recycled_total,
+            removed_total: self.segments.removed_total,
+            cached_bytes: self.chunks.allocated_bytes(),
+            zeroed_bytes: self.zeroing.bytes_total,
+            disk_full: self.segments.disk_full,
+            ..self.stats
+        }
+    }
+}
+
+/// The bytes that a read has brought.
+fn read_bytes(
+    result: Result<Done, DeviceError>,
+) -> Result<crate::buffer::AlignedBuffer, DeviceError> {
+    match result? {
+        Done::Read { mut buffer, bytes } => {
+            buffer.truncate(bytes);
+            Ok(buffer)
+        }
+        _ => Ok(crate::buffer::AlignedBuffer::zeroed(0)),
     }
 }

@@ -13,6 +13,7 @@
 //! | 32 | 4 | records: offsets that the entry takes; 0: not a batch, readers pass over it |
 //! | 36 | 4 | zero |
 
+pub use model::EntryHead;
 use model::StreamId;
 
 use super::{i64_at, put_i64, put_u32, put_u64, u32_at, u64_at};
@@ -20,35 +21,7 @@ use super::{i64_at, put_i64, put_u32, put_u64, u32_at, u64_at};
 /// Length of a record in the table, bytes.
 pub const RECORD_BYTES: usize = 40;
 /// Flag: the entry may be written when the disk is full, since it lets space be freed.
-pub const FREES_SPACE: u8 = 1;
-
-/// What an entry says of itself beside its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryHead {
-    /// The host's number for what the entry is.
-    pub kind: u8,
-    pub flags: u8,
-    /// The stream a batch belongs to; `StreamId(0)` for none.
-    pub stream: StreamId,
-    /// The first offset of a batch.
-    pub base_offset: u64,
-    /// How many offsets a batch takes; 0 for an entry that is no batch.
-    pub records: u32,
-    /// Append time, Unix milliseconds.
-    pub time_ms: i64,
-}
-
-impl EntryHead {
-    /// Whether readers of the stream get this entry.
-    pub fn is_batch(&self) -> bool {
-        self.records > 0 && self.stream.0 != 0
-    }
-
-    /// The last offset of a batch.
-    pub fn last_offset(&self) -> u64 {
-        self.base_offset.saturating_add(u64::from(self.records.max(1)) - 1)
-    }
-}
+pub const FREES_SPACE: u8 = EntryHead::FLAG_FREES_SPACE;
 
 /// One record of a block's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

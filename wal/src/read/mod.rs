@@ -1,8 +1,20 @@
 //! Reading batches by (stream, offset): what the host holds and gets.
+//!
+//! A read finds the block through the index (`place`), gets it from memory or through a window of
+//! disk reads (`fetch`, `window`), and takes the stream's batches out of it (`batches`).
+
+mod batches;
+mod fetch;
+mod place;
+mod seek;
+mod window;
 
 use bytes::Bytes;
 use model::StreamId;
 use smallvec::SmallVec;
+
+pub(crate) use fetch::Readers;
+pub(crate) use window::{Got, ReadOrder, Window};
 
 /// A cursor's number, unique while the log is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,12 +52,13 @@ impl Cursor {
     }
 }
 
-/// Where the log expects a cursor's next batch: a hint, checked before use.
+/// Where a cursor's next batch is looked for: a hint, checked before use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub segment: u64,
-    pub block: u32,
-    pub entry: u32,
+pub(crate) enum Place {
+    /// In this block, from this entry on. `bytes` is the block's length as far as it is known.
+    At { segment: u64, block: u64, bytes: u64, entry: u32 },
+    /// After this block, which ends at `end`.
+    After { segment: u64, block: u64, end: u64 },
 }
 
 /// Whole batches of one stream.

@@ -130,11 +130,12 @@ impl<D: LogDevice> Audit<'_, D> {
     ) -> Result<Option<(u64, String)>, DeviceError> {
         let unit = self.unit;
         let first = self.source.read(file, 0, unit)?;
-        match CheckpointHeader::parse(first, &self.secret) {
-            Ok(header) if header.start == record.start => {}
+        let start = match CheckpointHeader::parse(first, &self.secret) {
+            // A crash may leave a later one with the same end under the name.
+            Ok(header) if header.start >= record.start => header.start,
             Ok(_) => return Ok(Some((0, "the checkpoint begins elsewhere".into()))),
             Err(error) => return Ok(Some((0, format!("the checkpoint's header: {error}")))),
-        }
+        };
         if first[ENDS_BYTES..].iter().any(|b| *b != 0) {
             return Ok(Some((0, "the padding of the checkpoint's header is not zero".into())));
         }
@@ -147,7 +148,7 @@ impl<D: LogDevice> Audit<'_, D> {
             }
         };
         let body_end = unit as u64 + trailer.body_bytes;
-        if trailer.start != record.start || trailer.end != record.end || body_end > trailer_at {
+        if trailer.start != start || trailer.end != record.end || body_end > trailer_at {
             return Ok(Some((
                 trailer_at,
                 "the checkpoint's trailer contradicts the manifest".into(),

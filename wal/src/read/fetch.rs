@@ -1,0 +1,340 @@
+//! Getting a block for a cursor: from the newest ones in memory, or from the disk.
+
+use std::collections::VecDeque;
+
+use tracing::warn;
+
+use super::{CursorId, Got, ReadOrder, Window};
+use crate::buffer::AlignedBuffer;
+use crate::device::{Action, DeviceError, FileId, LogDevice};
+use crate::format::block::{Block, BlockHeader};
+use crate::format::footer::{FooterBody, FooterTrailer};
+use crate::index::SegmentIndex;
+use crate::io::{Map, Purpose};
+use crate::segments::{Segment, State};
+use crate::wal::Wal;
+
+/// Chunks that one cold reader may hold: two being read, one being used, one for joined blocks.
+const CHUNKS_PER_WINDOW: u64 = 4;
+/// Cold readers at once, whatever the budget.
+const WINDOWS_MIN: u64 = 2;
+
+/// A cursor's reads from the disk.
+struct Cold {
+    segment: u64,
+    file: FileId,
+    window: Window,
+    /// The reader is to be told when this range is there.
+    awaited: Option<(u64, u64)>,
+    /// Told, and has not come yet: it keeps its window.
+    told: bool,
+    /// The block given last; a reader often takes it in several steps.
+    last: Option<(u64, Block)>,
+}
+
+/// All cursors' reads, and who waits for what.
+#[derive(Default)]
+pub(crate) struct Readers {
+    next_cursor: u64,
+    next_part: u64,
+    cold: Map<CursorId, Cold>,
+    windows_max: usize,
+    ready: VecDeque<CursorId>,
+    /// Cursors that wait for a window.
+    queue: VecDeque<CursorId>,
+    /// Cursors that wait for a segment's footer.
+    footer_waits: Map<u64, Vec<CursorId>>,
+    /// Segments whose footer could not be loaded.
+    bad_footers: Map<u64, ()>,
+}
+
+/// What a fetch gives.
+pub(crate) enum Fetched {
+    /// `cold`: from the disk; its payloads are not checked yet.
+    Block {
+        block: Block,
+        cold: bool,
+    },
+    Pending,
+    /// The block is not on the disk yet.
+    NotYet,
+    Damaged {
+        file: String,
+        offset: u64,
+    },
+}
+
+/// Whether a segment's index can be used.
+pub(crate) enum IndexState {
+    Here,
+    Pending,
+    Damaged { file: String, offset: u64 },
+}
+
+impl Readers {
+    pub fn new(cache_bytes: u64, chunk_bytes: usize) -> Self {
+        let windows = cache_bytes / 2 / (CHUNKS_PER_WINDOW * chunk_bytes as u64);
+        Self { windows_max: windows.max(WINDOWS_MIN) as usize, ..Self::default() }
+    }
+
+    pub fn new_cursor(&mut self) -> CursorId {
+        self.next_cursor += 1;
+        CursorId(self.next_cursor)
+    }
+
+    fn tell(&mut self, cursor: CursorId) {
+        self.ready.push_back(cursor);
+    }
+
+    /// Gives the cursor's window up, to who waits for one.
+    fn release(&mut self, cursor: CursorId) {
+        if let Some(cold) = self.cold.remove(&cursor) {
+            self.next_part = self.next_part.max(cold.window.next_number());
+            if let Some(next) = self.queue.pop_front() {
+                self.tell(next);
+            }
+        }
+    }
+
+    /// Everything that a cursor holds or waits for.
+    pub fn forget(&mut self, cursor: CursorId) {
+        self.release(cursor);
+        self.queue.retain(|waiting| *waiting != cursor);
+        self.ready.retain(|told| *told != cursor);
+        for waits in self.footer_waits.values_mut() {
+            waits.retain(|waiting| *waiting != cursor);
+        }
+    }
+
+    /// Makes sure the cursor has a window on this segment. False when it must wait for one.
+    fn claim(&mut self, cursor: CursorId, segment: u64, file: FileId, bytes: u64) -> bool {
+        if let Some(cold) = self.cold.get_mut(&cursor) {
+            cold.told = false;
+            if cold.segment == segment {
+                return true;
+            }
+            // Read on from one segment into the next at full speed.
+            let next = cold.window.next_number();
+            *cold = Cold::new(segment, file, Window::new(cold.window.ahead(), next));
+            return true;
+        }
+        if self.cold.len() >= self.windows_max {
+            let idle = self.cold.iter().find(|(_, c)| c.awaited.is_none() && !c.told);
+            match idle.map(|(cursor, _)| *cursor) {
+                Some(idle) => {
+                    let queue = std::mem::take(&mut self.queue);
+                    self.release(idle);
+                    self.queue = queue;
+                }
+                None => {
+                    if !self.queue.contains(&cursor) {
+                        self.queue.push_back(cursor);
+                    }
+                    return false;
+                }
+            }
+        }
+        let window = Window::new(bytes, self.next_part);
+        self.cold.insert(cursor, Cold::new(segment, file, window));
+        true
+    }
+}
+
+impl Cold {
+    fn new(segment: u64, file: FileId, window: Window) -> Self {
+        Self { segment, file, window, awaited: None, told: false, last: None }
+    }
+}
+
+impl Wal {
+    /// A cursor whose `Pending` read can go on. One may be named that has gone on already.
+    pub fn take_ready(&mut self) -> Option<CursorId> {
+        self.readers.ready.pop_front()
+    }
+
+    /// The block at `offset` of a segment in use; `bytes` is its length as far as it is known.
+    pub(crate) fn fetch<D: LogDevice>(
+        &mut self,
+        device: &mut D,
+        cursor: CursorId,
+        segment: u64,
+        offset: u64,
+        bytes: u64,
+    ) -> Fetched {
+        if let Some(block) = self.tail.find(segment, offset) {
+            return Fetched::Block { block: block.clone(), cold: false };
+        }
+        let Some(found) = self.segments.all.get(&segment) else { return Fetched::NotYet };
+        let end = self.readable_end(found);
+        if offset >= end {
+            return Fetched::NotYet;
+        }
+        let (file, name) = (found.file, found.name());
+        if !self.readers.claim(cursor, segment, file, bytes) {
+            return Fetched::Pending;
+        }
+        let damaged = Fetched::Damaged { file: name, offset };
+        let bytes = bytes.clamp(self.unit as u64, end - offset);
+        let header = match self.cold_bytes(device, cursor, offset, bytes, self.unit as u64, end) {
+            Got::Bytes(bytes) => bytes,
+            Got::Missing => return Fetched::Pending,
+            Got::Failed => return damaged,
+        };
+        if let Some((at, block)) = self.readers.cold.get(&cursor).and_then(|c| c.last.as_ref())
+            && *at == offset
+        {
+            return Fetched::Block { block: block.clone(), cold: true };
+        }
+        let secret = &self.config.secret;
+        let parsed = BlockHeader::parse(&header, secret, segment, offset, self.unit);
+        let Ok((header, header_crc)) = parsed else { return damaged };
+        let bytes = u64::from(header.block_bytes);
+        if offset + bytes > end {
+            return damaged;
+        }
+        let bytes = match self.cold_bytes(device, cursor, offset, bytes, bytes, end) {
+            Got::Bytes(bytes) => bytes,
+            Got::Missing => return Fetched::Pending,
+            Got::Failed => return damaged,
+        };
+        let block = Block { header, header_crc, bytes };
+        if !block.table_is_good() {
+            return damaged;
+        }
+        if let Some(cold) = self.readers.cold.get_mut(&cursor) {
+            cold.last = Some((offset, block.clone()));
+            cold.told = false;
+        }
+        Fetched::Block { block, cold: true }
+    }
+
+    /// `bytes` from `offset` through the cursor's window, for which `plan` bytes are read.
+    fn cold_bytes<D: LogDevice>(
+        &mut self,
+        device: &mut D,
+        cursor: CursorId,
+        offset: u64,
+        plan: u64,
+        bytes: u64,
+        end: u64,
+    ) -> Got {
+        let Some(cold) = self.readers.cold.get_mut(&cursor) else { return Got::Missing };
+        // What is in memory need not be read.
+        let in_memory = self.tail.first_in(cold.segment).filter(|first| *first >= offset + plan);
+        let end = in_memory.unwrap_or(end).min(end);
+        let orders = cold.window.plan(offset, plan, end, &mut self.chunks, &mut self.tail);
+        let got = cold.window.get(offset, bytes, &mut self.chunks, &mut self.tail);
+        cold.awaited = matches!(got, Got::Missing).then_some((offset, plan));
+        let file = cold.file;
+        for ReadOrder { part, slot, offset, buffer } in orders {
+            self.stats.cold_bytes_read += buffer.len() as u64;
+            let purpose = Purpose::ColdRead { cursor, part, slot, file };
+            self.io.submit(device, purpose, Action::Read { file, offset, buffer });
+        }
+        got
+    }
+
+    pub(crate) fn cold_read_done(
+        &mut self,
+        cursor: CursorId,
+        part: u64,
+        slot: u16,
+        result: Result<AlignedBuffer, DeviceError>,
+    ) {
+        if let Err(error) = &result {
+            warn!(shard = self.config.shard, %error, "reading the log failed");
+        }
+        let Some(cold) = self.readers.cold.get_mut(&cursor) else { return };
+        cold.window.read_done(part, slot, result);
+        if let Some((offset, bytes)) = cold.awaited
+            && cold.window.has(offset, bytes)
+        {
+            cold.awaited = None;
+            cold.told = true;
+            self.readers.tell(cursor);
+        }
+    }
+
+    /// After a step of a reader: its window goes to who waits for one.
+    pub(crate) fn share_window(&mut self, cursor: CursorId) {
+        let readers = &mut self.readers;
+        if !readers.queue.is_empty()
+            && readers.cold.get(&cursor).is_some_and(|c| c.awaited.is_none() && !c.told)
+        {
+            readers.release(cursor);
+        }
+    }
+
+    /// No one reads this segment any more.
+    pub(crate) fn forget_windows(&mut self, segment: u64) {
+        let on_it =
+            |(cursor, cold): (&CursorId, &Cold)| (cold.segment == segment).then_some(*cursor);
+        let cursors: Vec<_> = self.readers.cold.iter().filter_map(on_it).collect();
+        for cursor in cursors {
+            let told = self.readers.cold.get(&cursor).is_some_and(|c| c.awaited.is_some());
+            self.readers.release(cursor);
+            if told {
+                self.readers.tell(cursor);
+            }
+        }
+        self.readers.bad_footers.remove(&segment);
+    }
+
+    /// Up to where a segment's blocks are on the disk.
+    pub(crate) fn readable_end(&self, segment: &Segment) -> u64 {
+        if segment.state == State::Sealed {
+            return segment.data_end;
+        }
+        let mut under_way = self.writer.in_flight.iter();
+        let first = under_way.find(|block| block.segment == segment.number);
+        first.map_or(segment.data_end, |block| block.offset)
+    }
+
+    /// Makes sure that a segment's index is in memory.
+    pub(crate) fn need_index<D: LogDevice>(
+        &mut self,
+        device: &mut D,
+        cursor: CursorId,
+        segment: u64,
+    ) -> IndexState {
+        if self.indexes.get(segment).is_some() {
+            return IndexState::Here;
+        }
+        let found = self.segments.all.get(&segment);
+        let Some((found, place)) = found.and_then(|s| Some((s, s.footer?))) else {
+            return IndexState::Damaged { file: crate::format::names::segment(segment), offset: 0 };
+        };
+        if self.readers.bad_footers.contains_key(&segment) {
+            return IndexState::Damaged { file: found.name(), offset: place.body_offset };
+        }
+        let waits = self.readers.footer_waits.entry(segment).or_default();
+        let first = waits.is_empty();
+        waits.push(cursor);
+        if first {
+            let buffer = AlignedBuffer::zeroed(place.bytes as usize);
+            let action = Action::Read { file: found.file, offset: place.body_offset, buffer };
+            self.io.submit(device, Purpose::FooterRead { segment }, action);
+        }
+        IndexState::Pending
+    }
+
+    pub(crate) fn footer_read(&mut self, number: u64, result: Result<AlignedBuffer, DeviceError>) {
+        if let Some(segment) = self.segments.all.get(&number) {
+            let secret = &self.config.secret;
+            let index = result.ok().and_then(|bytes| {
+                let trailer = FooterTrailer::parse(&bytes, secret, number, segment.bytes).ok()?;
+                FooterBody::parse(&bytes, &trailer).ok()
+            });
+            match index {
+                Some(body) => self.indexes.insert(number, SegmentIndex::from_body(&body)),
+                None => {
+                    warn!(shard = self.config.shard, number, "a segment's footer is damaged");
+                    self.readers.bad_footers.insert(number, ());
+                }
+            }
+        }
+        for cursor in self.readers.footer_waits.remove(&number).unwrap_or_default() {
+            self.readers.tell(cursor);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! From appended entries to durable blocks.
+//!
+//! Entries are copied once, into the chunk that becomes the block. A group is closed when it is
+//! full or when the host commits; it goes to the disk as soon as fewer than `writes_in_flight`
+//! blocks are under way, so that groups grow while the disk is busy.
+
+mod group;
+mod place;
+mod pump;
+
+use std::collections::VecDeque;
+
+pub(crate) use group::{Group, OpenGroup};
+
+use model::Lsn;
+
+use crate::buffer::AlignedBuffer;
+use crate::config::ENTRY_PAYLOAD_BYTES_MAX;
+use crate::device::DeviceError;
+use crate::fold::EntryHead;
+use crate::format::block;
+use crate::wal::{Room, Wal};
+
+/// With less than this left a chunk takes no new group, bytes.
+const CHUNK_REST_MIN: usize = 64 * 1024;
+
+/// A block under way.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub sequence: u64,
+    pub segment: u64,
+    pub offset: u64,
+    pub last_lsn: u64,
+    pub end: WriteEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteEnd {
+    UnderWay,
+    Done,
+    Failed,
+}
+
+/// The log's end: open group, closed groups, blocks under way, and the numbers that go up.
+pub(crate) struct Writer {
+    pub unit: usize,
+    pub group_bytes: usize,
+    /// What is left of the chunk; the open group fills its front.
+    pub rest: AlignedBuffer,
+    pub open: OpenGroup,
+    pub closed: VecDeque<Group>,
+    /// Padded bytes of the closed groups.
+    pub closed_bytes: u64,
+    pub in_flight: VecDeque<InFlight>,
+    pub next_lsn: u64,
+    /// The last entry handed to the disk.
+    pub submitted_lsn: u64,
+    pub durable_lsn: u64,
+    pub durable_sequence: u64,
+    /// The next block's.
+    pub sequence: u64,
+    pub previous_crc: u32,
+    /// What the last block handed to the disk says is durable.
+    pub witnessed_lsn: u64,
+    /// Where the next block goes in the active segment.
+    pub position: u64,
+    /// The open group is to be written as soon as may be.
+    pub commit_wanted: bool,
+    /// Since when nothing has been under way.
+    pub idle_since_ns: Option<u64>,
+}
+
+impl Writer {
+    /// Padded bytes not yet handed to the disk.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.closed_bytes + self.open_bytes()
+    }
+
+    fn open_bytes(&self) -> u64 {
+        if self.open.is_empty() { 0 } else { self.open.padded_bytes(0, 0, self.unit) as u64 }
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        !self.closed.is_empty() || !self.open.is_empty()
+    }
+
+    /// Closes the open group: its block gets its memory for good.
+    pub fn close_group(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let padded = self.open.padded_bytes(0, 0, self.unit);
+        let memory = self.rest.split_to(padded);
+        self.closed_bytes += padded as u64;
+        self.closed.push_back(self.open.close(memory));
+        self.commit_wanted = false;
+    }
+}
+
+impl Wal {
+    /// Whether an entry of this size may be appended now.
+    pub fn room(&self, payload_bytes: usize, frees_space: bool) -> Room {
+        if self.failure.is_some() {
+            return Room::Failed;
+        }
+        let waiting = self.writer.waiting_bytes();
+        if waiting >= self.config.backlog_bytes {
+            return Room::Backlog;
+        }
+        if self.segments.disk_full && !self.fits_full_disk(payload_bytes, frees_space) {
+            return Room::DiskFull;
+        }
+        Room::Yes
+    }
+
+    /// Adds an entry to the open group; the pieces of `payload` are copied one after another.
+    ///
+    /// The entry is in memory when this returns. It goes to the disk after `commit`, and is
+    /// durable when `durable_lsn` has reached its number.
+    ///
+    /// # Panics
+    /// When the payload is larger than [`ENTRY_PAYLOAD_BYTES_MAX`] or than a segment can hold.
+    pub fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn {
+        let bytes = payload.iter().map(|piece| piece.len()).sum();
+        self.make_room_in_group(bytes);
+        let writer = &mut self.writer;
+        let lsn = writer.next_lsn;
+        writer.next_lsn += 1;
+        writer.open.add(&mut writer.rest, lsn, head, payload, bytes);
+        Lsn(lsn)
+    }
+
+    fn make_room_in_group(&mut self, payload_bytes: usize) {
+        let writer = &mut self.writer;
+        let limit = writer.group_bytes.min(writer.rest.len());
+        let need = writer.open.padded_bytes(payload_bytes, 1, writer.unit);
+        if need <= limit && (!writer.open.is_empty() || writer.rest.len() >= CHUNK_REST_MIN) {
+            return;
+        }
+        self.start_group(payload_bytes);
+    }
+
+    #[cold]
+    fn start_group(&mut self, payload_bytes: usize) {
+        let alone = block::padded_bytes(payload_bytes, 1, self.unit);
+        assert!(
+            payload_bytes <= ENTRY_PAYLOAD_BYTES_MAX
+                && (alone + 2 * self.unit) as u64 <= self.config.segment_bytes,
+            "an entry of {payload_bytes} bytes is too large for this log"
+        );
+        self.writer.close_group();
+        if self.writer.rest.len() < alone.max(CHUNK_REST_MIN) {
+            self.writer.rest = AlignedBuffer::zeroed(0);
+            self.writer.rest = self.chunks.take(alone.max(CHUNK_REST_MIN), &mut self.tail);
+        }
+    }
+
+    /// The last entry appended.
+    pub fn appended_lsn(&self) -> Lsn {
+        Lsn(self.writer.next_lsn - 1)
+    }
+
+    /// All entries up to this one are on the disk.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.writer.durable_lsn)
+    }
+
+    /// Block writes under way.
+    pub fn in_flight(&self) -> usize {
+        self.writer.in_flight.iter().filter(|block| block.end == WriteEnd::UnderWay).count()
+    }
+
+    /// Drops the entries above `lsn` that are not yet handed to the disk, and returns the last
+    /// entry the log then has. Entries in blocks under way stay: they may be on the disk already.
+    pub fn truncate(&mut self, lsn: Lsn) -> Lsn {
+        let keep = lsn.0.max(self.writer.submitted_lsn).min(self.writer.next_lsn - 1);
+        let writer = &mut self.writer;
+        let mut rest = VecDeque::new();
+        for mut group in writer.closed.drain(..) {
+            if group.first_lsn <= keep {
+                group.truncate(keep, writer.unit);
+                rest.push_back(group);
+            }
+        }
+        writer.closed_bytes = rest.iter().map(|group| group.memory.len() as u64).sum();
+        writer.closed = rest;
+        writer.open.truncate(keep);
+        writer.next_lsn = keep + 1;
+        self.changes.retain(|(at, _)| at.0 <= keep);
+        Lsn(keep)
+    }
+
+    /// The block's write has ended.
+    pub(crate) fn block_written(&mut self, sequence: u64, result: Result<(), DeviceError>) {
+        let Some(first) = self.writer.in_flight.front() else { return };
+        let at = (sequence - first.sequence) as usize;
+        let Some(block) = self.writer.in_flight.get_mut(at) else { return };
+        let failed = result.err().map(|error| (block.segment, block.offset, error));
+        block.end = if failed.is_some() { WriteEnd::Failed } else { WriteEnd::Done };
+        while let Some(first) = self.writer.in_flight.front()
+            && first.end == WriteEnd::Done
+        {
+            assert!(first.last_lsn >= self.writer.durable_lsn, "durability went back");
+            self.writer.durable_lsn = first.last_lsn;
+            self.writer.durable_sequence = first.sequence;
+            self.writer.in_flight.pop_front();
+        }
+        if let Some((segment, offset, error)) = failed {
+            self.fail(crate::format::names::segment(segment), offset, error);
+        }
+        self.apply_changes();
+    }
+}
