@@ -1,7 +1,25 @@
 //! What the entries of a shard's log mean: the one definition of each kind and its payload.
 //!
 //! Entries hold outcomes (offset, time, id), never requests: replaying needs nothing else. All
-//! integers are little-endian. A batch's payload is one RecordBatch v2 and stays as it is.
+//! integers are little-endian. A name is a u8 length and its characters; settings are a u8 of
+//! presence bits (1 retention_ms, 2 retention_bytes), the ack level u8, retention_ms u64,
+//! retention_bytes u64 (0 where absent).
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 batch | one RecordBatch v2, as it is |
+//! | 2 partition created | topic u64, index u32, settings version u32, settings, topic name |
+//! | 3 partition altered | settings version u32, settings |
+//! | 4 partition deleted | nothing |
+//! | 5 topic created | topic u64, settings, name, count u32, then a shard u16 per partition |
+//! | 6 topic altered | topic u64, settings version u32, settings |
+//! | 7 topic deleted, 8 tombstone cleared | topic u64 |
+//! | 9 offset committed | offset u64, consumer name |
+//! | 10 log start advanced | offset u64, bytes removed u64 |
+//! | 11 producers expired | count u32, then ids i64, rising |
+//! | 12 producer ids allocated | next i64 |
+//!
+//! Kinds 4, 7, 8 and 10 carry the flag "frees space".
 
 use model::{
     ConsumerName, EntryHead, Offset, PartitionIndex, ShardId, TopicConfig, TopicId, TopicName,

@@ -1,3 +1,5 @@
+//! Appending: rewriting, refusals, repetitions, bounds, retention.
+
 use model::limits::{BATCH_BYTES_MAX, CONSUMERS_PER_PARTITION_MAX, PRODUCERS_PER_PARTITION_MAX};
 use model::{AckLevel, ConsumerName, ErrorCode, Lsn, TopicConfig};
 

@@ -1,3 +1,5 @@
+//! Reading: credit, turns, waiting fetches, and how readers end.
+
 use model::limits::CREDIT_BYTES_MAX;
 use model::{ErrorCode, PartitionIndex, StartPosition, TopicConfig, TopicId};
 

@@ -1,3 +1,5 @@
+//! Replay and checkpoints: what does not fit, damage, slices, reused names.
+
 use model::{EntryHead, ErrorCode, Lsn, PartitionIndex, ShardId, StreamId, TopicConfig};
 
 use super::{append, engine, with_partition};

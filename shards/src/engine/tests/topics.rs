@@ -1,3 +1,5 @@
+//! Topics and partitions: life, limits, doing things twice.
+
 use std::collections::HashSet;
 
 use model::limits::PARTITIONS_MAX;
