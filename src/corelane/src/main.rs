@@ -1,8 +1,12 @@
-//! The `corelane` command.
+//! The `corelane` command: reads the command line and hands each command to its room.
 
 mod args;
+mod commands;
 mod config;
 
-fn main() {
-    args::parse();
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ring::prepare_process();
+    commands::run(args::parse().command)
 }

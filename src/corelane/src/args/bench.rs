@@ -23,6 +23,9 @@ pub enum BenchCommand {
         /// Folder whose disk is measured; nothing stays in it
         #[arg(long, value_name = "DIR", default_value = ".")]
         data_dir: PathBuf,
+        /// Measure only these parts; give it once for each [default: all]
+        #[arg(long, value_name = "PART", value_enum)]
+        only: Vec<RawPart>,
         #[command(flatten)]
         output: OutputArg,
     },
@@ -34,8 +37,34 @@ pub struct BenchRun {
     pub target: BenchTarget,
     #[command(flatten)]
     pub load: BenchLoad,
+    /// Core that connections go to: any, the partitions' owner, or another, so that every request
+    /// crosses between cores
+    #[arg(long, value_name = "CORE", value_enum, default_value = "owner")]
+    pub route: Route,
+    /// consume: messages published first [default: by their size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
+    /// consume: restart the embedded server before reading, so that its memory is empty
+    #[arg(long, requires = "embedded")]
+    pub cold: bool,
     #[command(flatten)]
     pub output: OutputArg,
+}
+
+/// Which core a connection speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Route {
+    Any,
+    Owner,
+    Other,
+}
+
+/// A part of `bench raw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RawPart {
+    Disk,
+    Loopback,
+    Append,
 }
 
 /// Which server is measured.
@@ -138,6 +167,9 @@ pub struct BenchLoad {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::PARTITIONS_MAX))
     )]
     pub partitions: u32,
+    /// CPU of the load generator [default: the last one]
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<u32>,
 }
 
 /// Whether log space was written before.
@@ -145,6 +177,8 @@ pub struct BenchLoad {
 pub enum Space {
     Recycled,
     Fresh,
+    /// Reserved and never written (raw only)
+    Fallocated,
 }
 
 /// The payload's sequence number and checksum have to fit.

@@ -18,7 +18,9 @@ mod tests;
 use std::ffi::OsString;
 use std::path::Path;
 
-pub use error::{ConfigError, Source};
+pub use error::ConfigError;
+#[cfg(test)]
+pub use error::Source;
 pub use layers::FlagValue;
 pub use options::Config;
 
@@ -72,6 +74,7 @@ impl Loaded {
     }
 
     /// Where the value of `key` came from.
+    #[cfg(test)]
     pub fn source(&self, key: &str) -> Source {
         self.layers.source(key)
     }

@@ -1,0 +1,63 @@
+//! Why a command failed: one sentence with the next step.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Logging(String),
+    #[error(transparent)]
+    Host(#[from] tuning::HostError),
+    #[error(transparent)]
+    Placement(#[from] tuning::PlacementError),
+    #[error(transparent)]
+    Start(#[from] server::StartError),
+    #[error("{}", client_sentence(.0))]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Directory(#[from] wal::directory::DirectoryError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+    #[error("cannot find {name}: {source}; give an address such as 127.0.0.1:7300")]
+    Resolve { name: String, source: io::Error },
+    #[error("cannot read {}: {source}", path.display())]
+    Input { path: PathBuf, source: io::Error },
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    #[error("cannot start the client's runtime: {0}")]
+    Runtime(io::Error),
+    #[error(
+        "line {line} has more than {max} bytes; a message must fit a batch: split the line or send \
+         less"
+    )]
+    LineTooLong { line: u64, max: usize },
+    #[error(
+        "{failed} of the {sent} messages sent were not stored or it is not known: {}",
+        client_sentence(source)
+    )]
+    NotStored { failed: u64, sent: u64, source: client::Error },
+}
+
+impl CommandError {
+    /// Whether the command line itself asks for what cannot be.
+    pub fn is_wrong_usage(&self) -> bool {
+        matches!(self, Self::Bench(bench::BenchError::Options(_)))
+    }
+}
+
+/// What the client says, without its codes and with the next step of someone at a prompt.
+fn client_sentence(error: &client::Error) -> String {
+    match error {
+        client::Error::Connect { address, source } => format!(
+            "cannot connect to {address} ({source}); start a server with `corelane serve`, or name \
+             its address with --server"
+        ),
+        client::Error::Server(rejection) => rejection.message.clone(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,194 @@
+//! `corelane serve`: configuration in, a running server out.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use server::logging::{self, LogFormat};
+use server::{ExecutorConfig, Ready, ServerConfig, StorageConfig};
+use tuning::{Host, LockDir, Placement};
+
+use super::Outcome;
+use super::error::CommandError;
+use crate::args::serve::ServeArgs;
+use crate::config::{self, Config, kind};
+
+/// Serves until a signal ends it.
+pub fn run(args: &ServeArgs) -> Result<Outcome, CommandError> {
+    let file = args.config.as_deref();
+    let config = config::load(file, std::env::vars_os(), &args.overrides())?.config;
+    let format = match config.log.format {
+        kind::LogFormat::Text => LogFormat::Text,
+        kind::LogFormat::Json => LogFormat::Json,
+    };
+    logging::start(format, &config.log.filter).map_err(CommandError::Logging)?;
+    raise_open_files(&config);
+    let mut host = Host::read()?;
+    // The locks tell other brokers which CPUs are taken for as long as this one runs.
+    let (placement, locks) = tuning::place(&config.server.cores, &mut host, LockDir::of_host())?;
+    for warning in &placement.warnings {
+        tracing::warn!("{warning}");
+    }
+    let cache_bytes = match config.storage.cache_bytes {
+        0 => host.memory.cache_budget_bytes(placement.cores()),
+        bytes => bytes,
+    };
+    let result = server::run(server_config(&config, placement, cache_bytes), announce);
+    drop(locks);
+    result?;
+    Ok(Outcome::Done)
+}
+
+/// Connections need a descriptor each; too few is worth a word and no reason not to start.
+fn raise_open_files(config: &Config) {
+    match tuning::raise_open_files() {
+        Ok(files) => {
+            let wanted = u64::from(config.server.connections_per_core_max);
+            if let Some(now) = files.now.filter(|now| *now < wanted) {
+                tracing::warn!(
+                    "only {now} open files are allowed, so fewer than {wanted} connections fit; \
+                     raise the hard limit (ulimit -Hn, or LimitNOFILE= of the systemd unit)"
+                );
+            }
+        }
+        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
+    }
+}
+
+fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> ServerConfig {
+    let Config { server, advertise, mesh, storage, executor, .. } = config;
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    ServerConfig {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir: server.data_dir.clone(),
+        listen: server.listen,
+        placement,
+        shards: server.shards,
+        direct_ports: server.direct_ports,
+        advertise_host: advertise.host.clone(),
+        advertise_direct_base_port: advertise.direct_base_port,
+        connections_per_core_max: server.connections_per_core_max,
+        in_flight_bytes_per_connection: saturated(server.in_flight_bytes_per_connection),
+        partial_frame_bytes_per_core: saturated(server.partial_frame_bytes_per_core),
+        mesh_depth: saturated(mesh.depth),
+        shutdown_timeout_ms: ms(server.shutdown_timeout),
+        storage: StorageConfig {
+            segment_bytes: storage.segment_bytes,
+            pool_segments: storage.pool_segments,
+            pool_segments_max: storage.pool_segments_max,
+            group_bytes: saturated(storage.group_bytes_max),
+            writes_in_flight: storage.writes_in_flight,
+            backlog_bytes: storage.backlog_bytes_max,
+            cache_bytes,
+            prepare_bytes: storage.prepare_bytes_at_start,
+            retention_check_ms: ms(storage.retention_check),
+        },
+        executor: ExecutorConfig {
+            preempt_us: us(executor.preempt_timer),
+            spin_us: us(executor.spin),
+            ring_entries: executor.ring_entries,
+            receive_buffers: saturated(executor.receive_buffers),
+            receive_buffer_bytes: saturated(executor.receive_buffer_bytes),
+        },
+    }
+}
+
+/// The options' bounds keep every value within its type; should one slip, the most it can hold.
+fn saturated<From, To>(value: From) -> To
+where
+    To: TryFrom<From> + Max,
+{
+    To::try_from(value).unwrap_or(To::MAX)
+}
+
+/// The largest value of a type.
+trait Max {
+    const MAX: Self;
+}
+
+impl Max for u16 {
+    const MAX: Self = u16::MAX;
+}
+
+impl Max for u32 {
+    const MAX: Self = u32::MAX;
+}
+
+impl Max for usize {
+    const MAX: Self = usize::MAX;
+}
+
+/// Prints the one ready line. A closed stdout is no reason to stop serving.
+fn announce(ready: &Ready) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{}", ready_line(ready)).and_then(|()| stdout.flush());
+}
+
+/// `corelane ready on 127.0.0.1:7300 (direct ports 7301, 7302); 2 cores pinned to CPUs 0,1: every
+/// CPU of the machine; 2 shards; data directory /var/lib/corelane opened with 3 topics`
+fn ready_line(ready: &Ready) -> String {
+    let mut line = format!("corelane ready on {}", ready.listen);
+    if !ready.direct_ports.is_empty() {
+        let ports: Vec<_> = ready.direct_ports.iter().map(u16::to_string).collect();
+        let _ = write!(line, " (direct {} {})", plural(ports.len(), "port"), ports.join(", "));
+    }
+    let _ = write!(line, "; {}", ready.placement);
+    let _ = write!(line, "; {} {}", ready.shards, plural(usize::from(ready.shards), "shard"));
+    let _ = write!(line, "; data directory {} ", ready.data_dir.display());
+    if ready.created {
+        line.push_str("created");
+    } else {
+        let _ = write!(line, "opened with {} {}", ready.topics, plural(ready.topics, "topic"));
+    }
+    if !ready.unavailable.is_empty() {
+        let shards: Vec<_> = ready.unavailable.iter().map(|(shard, _)| shard.to_string()).collect();
+        let _ = write!(
+            line,
+            "; NOT served: {} {} (see `corelane status`)",
+            plural(shards.len(), "shard"),
+            shards.join(", ")
+        );
+    }
+    line
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn the_ready_line_says_it_all() {
+        let mut ready = Ready {
+            listen: "127.0.0.1:7300".parse().unwrap(),
+            direct_ports: vec![7301, 7302],
+            cores: 2,
+            shards: 2,
+            placement: "2 cores pinned to CPUs 0,1: every CPU of the machine".to_owned(),
+            data_dir: "/data".into(),
+            created: true,
+            topics: 0,
+            unavailable: Vec::new(),
+        };
+        assert_eq!(
+            ready_line(&ready),
+            "corelane ready on 127.0.0.1:7300 (direct ports 7301, 7302); 2 cores pinned to CPUs \
+             0,1: every CPU of the machine; 2 shards; data directory /data created"
+        );
+        ready.created = false;
+        ready.topics = 1;
+        ready.direct_ports.clear();
+        ready.unavailable = vec![(ShardId(1), "damaged".to_owned())];
+        assert_eq!(
+            ready_line(&ready),
+            "corelane ready on 127.0.0.1:7300; 2 cores pinned to CPUs 0,1: every CPU of the \
+             machine; 2 shards; data directory /data opened with 1 topic; NOT served: shard 1 \
+             (see `corelane status`)"
+        );
+    }
+}

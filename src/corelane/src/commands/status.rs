@@ -1,0 +1,178 @@
+//! `corelane status`: how a running server is doing; the exit code tells whether it is ready.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use model::reply::{CoreStatus, ServerStatus, ShardHealth, ShardStatus};
+use serde_json::{Value, json};
+
+use super::error::CommandError;
+use super::output::{human_bytes, table};
+use super::{Outcome, connect, output};
+use crate::args::Output;
+use crate::args::client::StatusArgs;
+
+/// Rates are the difference of two looks at the counters, this far apart.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
+
+pub fn run(args: &StatusArgs) -> Result<Outcome, CommandError> {
+    let (before, now) = connect::with_client(&args.server, async |client| {
+        let before = client.status().await?;
+        tokio::time::sleep(RATE_WINDOW).await;
+        Ok((before, client.status().await?))
+    })?;
+    let rates = Rates::between(&before, &now);
+    match args.output.output {
+        Output::Text => output::print(&text(&now, rates))?,
+        Output::Json => output::print_json(&json_of(&now, rates))?,
+    }
+    Ok(if now.ready { Outcome::Done } else { Outcome::Bad })
+}
+
+/// What all cores together take and give, per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rates {
+    messages_in: f64,
+    bytes_in: f64,
+    messages_out: f64,
+    bytes_out: f64,
+}
+
+impl Rates {
+    fn between(before: &ServerStatus, now: &ServerStatus) -> Self {
+        let seconds = now.uptime_ms.saturating_sub(before.uptime_ms) as f64 / 1000.0;
+        if seconds <= 0.0 {
+            return Self::default();
+        }
+        let sum = |status: &ServerStatus, count: fn(&CoreStatus) -> u64| {
+            status.cores.iter().map(count).sum::<u64>()
+        };
+        let rate = |count| sum(now, count).saturating_sub(sum(before, count)) as f64 / seconds;
+        Self {
+            messages_in: rate(|core| core.messages_in),
+            bytes_in: rate(|core| core.bytes_in),
+            messages_out: rate(|core| core.messages_out),
+            bytes_out: rate(|core| core.bytes_out),
+        }
+    }
+}
+
+fn text(status: &ServerStatus, rates: Rates) -> String {
+    let mut text = String::new();
+    let ready = if status.ready { "ready" } else { "NOT ready" };
+    let uptime = Duration::from_secs(status.uptime_ms / 1000);
+    let _ = writeln!(text, "{ready}, version {}, up {}", status.version, uptime_text(uptime));
+    let _ = writeln!(text, "data directory {}, topics {}", status.data_dir, status.topics);
+    let _ = writeln!(
+        text,
+        "in {:.0} messages/s, {}/s; out {:.0} messages/s, {}/s",
+        rates.messages_in,
+        human_bytes(rates.bytes_in as u64),
+        rates.messages_out,
+        human_bytes(rates.bytes_out as u64)
+    );
+    let heads =
+        ["CORE", "CPU", "CONNECTIONS", "MESSAGES IN", "BYTES IN", "MESSAGES OUT", "BYTES OUT"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(status.cores.iter().map(core_row));
+    let _ = write!(text, "\n{}", table(&rows));
+    let heads = ["SHARD", "CORE", "HEALTH", "PARTITIONS", "ENTRIES", "LOG", "REASON"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(status.shards.iter().map(shard_row));
+    let _ = write!(text, "\n{}", table(&rows));
+    text
+}
+
+fn core_row(core: &CoreStatus) -> Vec<String> {
+    vec![
+        core.core.to_string(),
+        core.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()),
+        core.connections.to_string(),
+        core.messages_in.to_string(),
+        human_bytes(core.bytes_in),
+        core.messages_out.to_string(),
+        human_bytes(core.bytes_out),
+    ]
+}
+
+fn shard_row(shard: &ShardStatus) -> Vec<String> {
+    vec![
+        shard.shard.to_string(),
+        shard.core.to_string(),
+        health(shard.health).to_owned(),
+        shard.partitions.to_string(),
+        shard.durable_lsn.to_string(),
+        human_bytes(shard.log_bytes),
+        shard.reason.clone(),
+    ]
+}
+
+fn health(health: ShardHealth) -> &'static str {
+    match health {
+        ShardHealth::Serving => "serving",
+        ShardHealth::ReadOnly => "read_only",
+        ShardHealth::Unavailable => "unavailable",
+    }
+}
+
+/// `3d 4h`, `2h 5m`, `12s`: the two largest units.
+fn uptime_text(uptime: Duration) -> String {
+    let seconds = uptime.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m {s}s"),
+        (0, h, m, _) => format!("{h}h {m}m"),
+        (d, h, _, _) => format!("{d}d {h}h"),
+    }
+}
+
+fn json_of(status: &ServerStatus, rates: Rates) -> Value {
+    let cores = status.cores.iter().map(|core| {
+        json!({
+            "core": core.core.0,
+            "cpu": core.cpu,
+            "connections": core.connections,
+            "messages_in": core.messages_in,
+            "bytes_in": core.bytes_in,
+            "messages_out": core.messages_out,
+            "bytes_out": core.bytes_out,
+        })
+    });
+    let shards = status.shards.iter().map(|shard| {
+        json!({
+            "shard": shard.shard.0,
+            "core": shard.core.0,
+            "health": health(shard.health),
+            "reason": shard.reason,
+            "partitions": shard.partitions,
+            "durable_lsn": shard.durable_lsn,
+            "log_bytes": shard.log_bytes,
+        })
+    });
+    json!({
+        "ready": status.ready,
+        "version": status.version,
+        "uptime_ms": status.uptime_ms,
+        "data_dir": status.data_dir,
+        "topics": status.topics,
+        "rates": {
+            "messages_in_per_s": rates.messages_in,
+            "bytes_in_per_s": rates.bytes_in,
+            "messages_out_per_s": rates.messages_out,
+            "bytes_out_per_s": rates.bytes_out,
+        },
+        "cores": cores.collect::<Vec<_>>(),
+        "shards": shards.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptimes_show_two_units() {
+        let shown = [5, 65, 3_700, 90_000].map(|s| uptime_text(Duration::from_secs(s)));
+        assert_eq!(shown, ["5s", "1m 5s", "1h 1m", "1d 1h"]);
+    }
+}
