@@ -39,6 +39,16 @@ pub struct Arrived {
     pub messages: u64,
 }
 
+/// Offsets of a partition that a reader did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Where the partition stands in the run's list.
+    pub partition: u32,
+    pub from: u64,
+    /// One past the last.
+    pub to: u64,
+}
+
 #[derive(Debug)]
 struct Subscription {
     share: Share,
@@ -62,8 +72,7 @@ pub struct Consumer {
     published: Published,
     unanswered: usize,
     unfinished: usize,
-    /// Offsets passed over because retention removed them.
-    trimmed: u64,
+    gaps: Vec<Gap>,
     verdict: Verdict,
     correlation: u64,
 }
@@ -92,9 +101,9 @@ impl Consumer {
             at_end,
             producers,
             published,
-            unanswered: 0,
+            unanswered: shares.len(),
             unfinished: shares.len(),
-            trimmed: 0,
+            gaps: Vec::new(),
             verdict: Verdict::default(),
             correlation: 0,
         }
@@ -105,7 +114,7 @@ impl Consumer {
         (0..self.subscriptions.len()).try_for_each(|at| self.subscribe(at, out))
     }
 
-    /// Subscriptions that the server has not answered yet.
+    /// First subscriptions that the server has not answered yet.
     pub fn unanswered(&self) -> usize {
         self.unanswered
     }
@@ -115,9 +124,9 @@ impl Consumer {
         self.unfinished == 0
     }
 
-    /// Offsets that retention removed before they were read.
-    pub fn trimmed(&self) -> u64 {
-        self.trimmed
+    /// Offsets that were passed over: removed by retention before they were read, or lost.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
     }
 
     /// Closes the accounts of shares read only in part: what has arrived was checked, what has not
@@ -135,15 +144,18 @@ impl Consumer {
 
     /// The server's answer to one of the requests.
     pub fn subscribed(&mut self, number: u32, offset: u64) -> Result<(), BenchError> {
-        let at = self.position(number);
+        let (at, count) = (self.position(number), self.subscriptions.len());
         let Some(subscription) = at.and_then(|at| self.subscriptions.get_mut(at)) else {
             return Err(BenchError::Protocol(format!("an answer for subscription {number}")));
         };
         if subscription.number == number && subscription.next_offset.is_none() {
             subscription.next_offset = Some(offset);
-            self.unanswered -= 1;
+            if (number as usize) < count {
+                self.unanswered -= 1;
+            }
             if subscription.share.from == Some(0) && offset > 0 {
-                self.trimmed += offset;
+                let partition = subscription.share.partition;
+                self.gaps.push(Gap { partition, from: 0, to: offset });
                 subscription.ledger = Ledger::new(self.producers, false);
             }
         }
@@ -170,7 +182,7 @@ impl Consumer {
         }
         let batches = &body[DELIVER_HEAD_BYTES..];
         let position = subscription.next_offset.unwrap_or(head.first_offset);
-        self.trimmed += subscription.take(batches, position, &mut each)?;
+        subscription.take(batches, position, &mut self.gaps, &mut each)?;
         subscription.next_offset = Some(head.next_offset);
         subscription.used_bytes += batches.len() as u64;
         if subscription.share.end.is_some_and(|end| head.next_offset >= end) {
@@ -208,7 +220,6 @@ impl Consumer {
         let subscription = &mut self.subscriptions[at];
         subscription.next_offset = None;
         subscription.used_bytes = 0;
-        self.unanswered += 1;
         let request = Request::Subscribe {
             partition: subscription.share.handle,
             subscription: subscription.number,
@@ -235,25 +246,26 @@ impl Consumer {
 }
 
 impl Subscription {
-    /// Checks the batches of one delivery. Returns how many offsets were passed over.
+    /// Checks the batches of one delivery.
     fn take(
         &mut self,
         mut batches: &[u8],
         mut position: u64,
+        gaps: &mut Vec<Gap>,
         each: &mut impl FnMut(Arrived),
-    ) -> Result<u64, BenchError> {
-        let mut passed_over = 0;
+    ) -> Result<(), BenchError> {
         while !batches.is_empty() {
             let (header, batch) = split_batch(batches)?;
             batches = &batches[batch.len()..];
             if header.base_offset > position {
-                passed_over += header.base_offset - position;
+                let (partition, to) = (self.share.partition, header.base_offset);
+                gaps.push(Gap { partition, from: position, to });
                 self.ledger.skip();
             }
             self.take_batch(&header, &batch[BATCH_HEADER_BYTES..], position, each)?;
             position = position.max(header.next_offset());
         }
-        Ok(passed_over)
+        Ok(())
     }
 
     fn take_batch(
@@ -419,7 +431,8 @@ mod tests {
         consumer.subscribed(0, 2).unwrap();
         consumer.delivered(&deliver(0, 2, &[2]), &mut Vec::new(), |_| {}).unwrap();
         consumer.delivered(&deliver(0, 8, &[8]), &mut Vec::new(), |_| {}).unwrap();
-        assert_eq!(consumer.trimmed(), 6);
+        let gap = |from, to| Gap { partition: 0, from, to };
+        assert_eq!(consumer.gaps(), [gap(0, 2), gap(4, 8)]);
         assert!(consumer.is_done() && consumer.close(None).is_clean());
     }
 }

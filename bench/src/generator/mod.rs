@@ -12,7 +12,7 @@ mod tally;
 mod window;
 
 pub use connection::{Connection, Role};
-pub use consumer::{AtEnd, Consumer, Published, Share};
+pub use consumer::{AtEnd, Consumer, Gap, Published, Share};
 pub use mill::Mill;
 pub use producer::Producer;
 pub use tally::{Interval, Measured};

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::BenchError;
 use crate::generator::{
-    AtEnd, Connection, Consumer, Generator, Measured, Mill, Plan, Producer, Published, Role, Share,
+    AtEnd, Connection, Consumer, Gap, Generator, Measured, Mill, Plan, Producer, Published, Role,
+    Share,
 };
 use crate::ledger::Verdict;
 use crate::options::Options;
@@ -36,8 +37,8 @@ pub struct Outcome {
 pub struct Reading {
     pub measured: Measured,
     pub verdict: Verdict,
-    /// Offsets that retention removed before they were read.
-    pub trimmed: u64,
+    /// Offsets passed over, and not yet told from lost ones.
+    pub gaps: Vec<Gap>,
 }
 
 /// Publishes by `plan`.
@@ -80,8 +81,8 @@ pub fn read(
             .collect::<Result<Vec<_>, _>>()?;
         let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
         let measured = generator.run(plan)?;
-        let (verdict, trimmed) = close(generator.into_connections(), None);
-        Ok(Reading { measured, verdict, trimmed })
+        let (verdict, gaps) = close(generator.into_connections(), None);
+        Ok(Reading { measured, verdict, gaps })
     })
 }
 
@@ -114,8 +115,8 @@ pub fn publish_and_read(
         let measured = generator.run(plan)?;
         let connections = generator.into_connections();
         let (published, ends) = outcome(&connections, topics, options.connections);
-        let (verdict, trimmed) = close(connections, Some(&published));
-        let reading = Reading { measured, verdict, trimmed };
+        let (verdict, gaps) = close(connections, Some(&published));
+        let reading = Reading { measured, verdict, gaps };
         Ok((Outcome { measured, published, ends }, reading))
     })
 }
@@ -164,12 +165,12 @@ fn outcome(connections: &[Connection], topics: &Topics, producers: usize) -> (Pu
     (Arc::new(published), ends)
 }
 
-fn close(connections: Vec<Connection>, published: Option<&Published>) -> (Verdict, u64) {
-    let (mut verdict, mut trimmed) = (Verdict::default(), 0);
+fn close(connections: Vec<Connection>, published: Option<&Published>) -> (Verdict, Vec<Gap>) {
+    let (mut verdict, mut gaps) = (Verdict::default(), Vec::new());
     for connection in connections {
         let Role::Consumer(consumer) = connection.role else { continue };
-        trimmed += consumer.trimmed();
+        gaps.extend_from_slice(consumer.gaps());
         verdict.add(&consumer.close(published));
     }
-    (verdict, trimmed)
+    (verdict, gaps)
 }

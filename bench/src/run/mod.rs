@@ -1,9 +1,13 @@
 //! Runs against a broker: set the stage, drive the load, check what came of it.
 
 mod bed;
+#[cfg(test)]
+mod fake;
 mod load;
 mod plan;
 mod space;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use crate::ledger::Verdict;
 use crate::options::{Options, Work};
 use crate::report::{Figures, MachineReport, RunReport, Settings};
 use bed::Bed;
-use load::Outcome;
+use load::{Outcome, Reading};
 use topics::Topics;
 
 /// Most payload bytes read back after a produce run.
@@ -75,9 +79,9 @@ impl Run<'_> {
         let topics = self.create_topics(&space::topic_config(options))?;
         let plan = self.plan(Interval::SendToReceipt, "e2e");
         let (_, reading) = load::publish_and_read(options, self.bed, &topics, &plan, stop)?;
-        self.note_trimmed(reading.trimmed);
+        let verdict = self.judge(&topics, &reading)?;
         let (measured, of) = (&reading.measured, "publish to receipt");
-        let figures = Figures::new(measured, measured.received, options, of, reading.verdict);
+        let figures = Figures::new(measured, measured.received, options, of, verdict);
         Ok((topics, figures, space))
     }
 
@@ -101,9 +105,9 @@ impl Run<'_> {
         let shares = shares(&topics, &outcome, |_| 0);
         let (bed, published) = (&*self.bed, &outcome.published);
         let reading = load::read(options, bed, &shares, at_end, published, &plan, stop)?;
-        self.note_trimmed(reading.trimmed);
+        let verdict = self.judge(&topics, &reading)?;
         let (measured, of) = (&reading.measured, "one delivery to the next on a connection");
-        let figures = Figures::new(measured, measured.received, options, of, reading.verdict);
+        let figures = Figures::new(measured, measured.received, options, of, verdict);
         Ok((topics, figures, crate::Space::Fresh))
     }
 
@@ -147,15 +151,16 @@ impl Run<'_> {
         let reader = Options { rate: None, ..options.clone() };
         let (bed, published) = (&*self.bed, &outcome.published);
         let reading = load::read(&reader, bed, &shares, AtEnd::Stop, published, &plan, self.stop)?;
+        let verdict = self.judge(topics, &reading)?;
         let published: u64 = outcome.published.iter().flatten().sum();
-        let checked = reading.verdict.checked;
+        let checked = verdict.checked;
         if checked < published {
             self.bed.notes.push(format!(
                 "checked the last {checked} of {published} messages: the others were removed by \
                  retention or are beyond what is read back"
             ));
         }
-        Ok(reading.verdict)
+        Ok(verdict)
     }
 
     fn create_topics(&mut self, config: &model::TopicConfig) -> Result<Topics, BenchError> {
@@ -177,10 +182,27 @@ impl Run<'_> {
         }
     }
 
-    fn note_trimmed(&mut self, trimmed: u64) {
-        if trimmed > 0 {
-            self.bed.notes.push(format!("{trimmed} messages were removed before they were read"));
+    /// What a reader passed over was either removed by retention, which the oldest offset kept
+    /// tells, or is lost.
+    fn judge(&mut self, topics: &Topics, reading: &Reading) -> Result<Verdict, BenchError> {
+        let mut verdict = reading.verdict;
+        if reading.gaps.is_empty() {
+            return Ok(verdict);
         }
+        let firsts = topics.first_offsets(&mut self.bed.control)?;
+        let mut removed = 0;
+        for gap in &reading.gaps {
+            let messages = gap.to - gap.from;
+            if firsts.get(gap.partition as usize).is_some_and(|first| *first >= gap.to) {
+                removed += messages;
+            } else {
+                verdict.lost += messages;
+            }
+        }
+        if removed > 0 && self.options.work != Work::Produce {
+            self.bed.notes.push(format!("{removed} messages were removed before they were read"));
+        }
+        Ok(verdict)
     }
 }
 
