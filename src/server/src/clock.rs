@@ -29,6 +29,14 @@ impl Clock {
         self.now_ns
     }
 
+    /// When `wait_ms` from now have passed, by [`Self::now_ns`]; 0 stands for no limit.
+    pub fn deadline_ns(&self, wait_ms: u32) -> u64 {
+        match wait_ms {
+            0 => u64::MAX,
+            ms => self.now_ns + u64::from(ms) * 1_000_000,
+        }
+    }
+
     /// Milliseconds since 1970; may jump with the system's clock.
     pub fn unix_ms(&self) -> i64 {
         self.unix_ms

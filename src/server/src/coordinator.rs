@@ -56,6 +56,9 @@ enum StepKind {
     Delete,
 }
 
+/// The version of the settings a topic is created with, as the engine counts them.
+const CONFIG_VERSION_FIRST: u32 = 1;
+
 /// Stands for shard 0's own entry in answers to a step.
 const OWN_ENTRY: PartitionIndex = PartitionIndex(u32::MAX);
 
@@ -267,7 +270,7 @@ impl Coordinator {
         let (id, lsn) = host.decide(|engine, journal| {
             engine.create_topic(clock.unix_ms(), &name, &config, &shards, journal)
         })?;
-        let spec = PartitionSpec { topic: id, name, config, config_version: 0 };
+        let spec = PartitionSpec { topic: id, name, config, config_version: CONFIG_VERSION_FIRST };
         self.await_own_entry(host, lsn, StepKind::Create, origin, shards, spec);
         Ok(())
     }

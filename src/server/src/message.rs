@@ -81,8 +81,11 @@ pub struct PartitionSpec {
 /// What a shard is asked to do, beside publishes.
 #[derive(Debug)]
 pub enum ShardRequest {
-    /// A client's request on one partition.
-    Client(Request),
+    /// A client's request on one partition. `deadline_ms`: how long the client waits; 0: no limit.
+    Client {
+        request: Request,
+        deadline_ms: u32,
+    },
     EnsurePartition {
         spec: Arc<PartitionSpec>,
         index: PartitionIndex,

@@ -117,7 +117,7 @@ impl Core {
             return Ok(());
         }
         match protocol::decode_request(header, body) {
-            Ok((request, _deadline_ms)) => self.route(id, header, request),
+            Ok((request, deadline_ms)) => self.route(id, header, request, deadline_ms),
             Err(rejection) => {
                 self.refuse(id, header, &rejection);
                 Ok(())
@@ -194,6 +194,7 @@ impl Core {
         id: ConnectionId,
         header: &FrameHeader,
         request: Request,
+        deadline_ms: u32,
     ) -> Result<(), Stall> {
         let origin =
             Origin { connection: id, correlation: header.correlation, cost: header.length };
@@ -228,15 +229,17 @@ impl Core {
                 let request = Box::new(request);
                 self.out.send(core, Message::TopicRequest { origin, request });
             }
-            Request::InitProducer => self.route_to_shard(origin, ShardId(0), request)?,
+            Request::InitProducer => {
+                self.route_to_shard(origin, ShardId(0), request, deadline_ms)?
+            }
             Request::Fetch { partition, .. }
             | Request::LookupOffset { partition, .. }
             | Request::CommitOffset { partition, .. }
             | Request::CommittedOffset { partition, .. } => {
-                self.route_to_shard(origin, partition.shard, request)?;
+                self.route_to_shard(origin, partition.shard, request, deadline_ms)?;
             }
             Request::Subscribe { partition, subscription, .. } => {
-                self.on_subscribe(origin, partition.shard, subscription, request)?;
+                self.on_subscribe(origin, partition.shard, subscription, request, deadline_ms)?;
             }
         }
         Ok(())
@@ -247,6 +250,7 @@ impl Core {
         origin: Origin,
         shard: ShardId,
         request: Request,
+        deadline_ms: u32,
     ) -> Result<(), Stall> {
         if !self.map.has(shard) {
             self.answer_now(origin, &Reply::Rejected(unknown_shard(shard)));
@@ -259,7 +263,7 @@ impl Core {
         {
             connection.note_reader_shard(shard);
         }
-        let request = Box::new(ShardRequest::Client(request));
+        let request = Box::new(ShardRequest::Client { request, deadline_ms });
         let reply_to = ReplyTo::Client(origin);
         self.out.send(core, Message::Request { shard, reply_to, request });
         Ok(())
@@ -282,6 +286,7 @@ impl Core {
         shard: ShardId,
         number: u32,
         request: Request,
+        deadline_ms: u32,
     ) -> Result<(), Stall> {
         let Some(connection) = self.connections.get_mut(origin.connection) else { return Ok(()) };
         let refused = if connection.subscriptions.contains_key(&number) {
@@ -304,7 +309,7 @@ impl Core {
             self.answer_now(origin, &Reply::Rejected(rejection));
             return Ok(());
         }
-        self.route_to_shard(origin, shard, request)?;
+        self.route_to_shard(origin, shard, request, deadline_ms)?;
         if self.map.has(shard)
             && let Some(connection) = self.connections.get_mut(origin.connection)
         {

@@ -127,10 +127,7 @@ impl ShardHost {
             }
             AckLevel::Memory => self.taken.push(Lsn::ZERO, u64::MAX, Waiting::Ack(run)),
             AckLevel::Durable => {
-                let deadline_ns = match terms.deadline_ms {
-                    0 => u64::MAX,
-                    ms => clock.now_ns() + u64::from(ms) * 1_000_000,
-                };
+                let deadline_ns = clock.deadline_ns(terms.deadline_ms);
                 self.pending.push(taken.lsn, deadline_ns, Waiting::Ack(run));
             }
         }

@@ -13,6 +13,14 @@ use crate::clock::Clock;
 use crate::message::{Message, Origin, PartitionSpec, ReplyTo, ShardAnswer, ShardRequest};
 use crate::outbox::Outbox;
 
+/// What a client wants of a write beside its content.
+#[derive(Clone, Copy, Debug)]
+struct WriteTerms {
+    origin: Origin,
+    ack: AckLevel,
+    deadline_ns: u64,
+}
+
 impl ShardHost {
     /// Does what is asked, or begins to; the answer goes to `reply_to`.
     pub fn handle(
@@ -23,9 +31,9 @@ impl ShardHost {
         out: &mut Outbox,
     ) {
         match request {
-            ShardRequest::Client(request) => {
+            ShardRequest::Client { request, deadline_ms } => {
                 if let ReplyTo::Client(origin) = reply_to {
-                    self.handle_client(clock, origin, request, out);
+                    self.handle_client(clock, origin, request, deadline_ms, out);
                 }
             }
             ShardRequest::EnsurePartition { spec, index } => {
@@ -51,10 +59,20 @@ impl ShardHost {
         }
     }
 
-    fn handle_client(&mut self, clock: &Clock, origin: Origin, request: Request, out: &mut Outbox) {
+    fn handle_client(
+        &mut self,
+        clock: &Clock,
+        origin: Origin,
+        request: Request,
+        deadline_ms: u32,
+        out: &mut Outbox,
+    ) {
+        let deadline_ns = clock.deadline_ns(deadline_ms);
         match request {
             Request::Fetch { partition, offset, min_bytes, max_bytes, max_wait_ms } => {
-                let wait_ms = max_wait_ms.min(model::limits::FETCH_WAIT_MS_MAX);
+                // A client that will not wait longer gets what there is by then.
+                let patience_ms = if deadline_ms == 0 { u32::MAX } else { deadline_ms };
+                let wait_ms = max_wait_ms.min(model::limits::FETCH_WAIT_MS_MAX).min(patience_ms);
                 let want = FetchWant {
                     offset,
                     min_bytes,
@@ -78,7 +96,8 @@ impl ShardHost {
                     offset,
                     &mut journal,
                 );
-                self.reply_when_durable(origin, outcome, ack, Reply::OffsetCommitted, out);
+                let terms = WriteTerms { origin, ack, deadline_ns };
+                self.reply_when_durable(terms, outcome, Reply::OffsetCommitted, out);
             }
             Request::CommittedOffset { partition, consumer } => {
                 match self.engine.committed_offset(partition, &consumer) {
@@ -91,7 +110,9 @@ impl ShardHost {
                 match self.engine.allocate_producer_id(clock.unix_ms(), &mut journal) {
                     Ok((id, lsn)) => {
                         let reply = Reply::Producer { id, epoch: 0 };
-                        self.reply_when_durable(origin, Ok(lsn), AckLevel::Durable, reply, out);
+                        let ack = AckLevel::Durable;
+                        let terms = WriteTerms { origin, ack, deadline_ns };
+                        self.reply_when_durable(terms, Ok(lsn), reply, out);
                     }
                     Err(rejection) => out.reject(origin, rejection),
                 }
@@ -106,19 +127,18 @@ impl ShardHost {
 
     fn reply_when_durable(
         &mut self,
-        origin: Origin,
+        terms: WriteTerms,
         outcome: Result<Lsn, Rejection>,
-        ack: AckLevel,
         reply: Reply,
         out: &mut Outbox,
     ) {
         match outcome {
-            Err(rejection) => out.reject(origin, rejection),
-            Ok(_) if ack != AckLevel::Durable => out.reply(origin, reply),
+            Err(rejection) => out.reject(terms.origin, rejection),
+            Ok(_) if terms.ack != AckLevel::Durable => out.reply(terms.origin, reply),
             Ok(lsn) => {
-                let to = ReplyTo::Client(origin);
+                let to = ReplyTo::Client(terms.origin);
                 let waiting = Waiting::Reply { to, reply: Box::new(reply) };
-                self.pending.push(lsn, u64::MAX, waiting);
+                self.pending.push(lsn, terms.deadline_ns, waiting);
             }
         }
     }
