@@ -6,6 +6,9 @@ use bytes::Bytes;
 use model::{Offset, TopicName};
 use protocol::{Headers, RecordRef};
 
+/// Where a header's name and value lie.
+pub(crate) type HeaderRange = (Range<usize>, Option<Range<usize>>);
+
 /// One record, as a consumer gets it. Key, value and headers are slices of the receive buffer
 /// (or of the unpacked batch), which stays in memory while a record of it lives: keep what you
 /// need, copied, when you keep it for long.
@@ -20,7 +23,7 @@ pub struct Record {
     pub(crate) key: Option<Range<usize>>,
     pub(crate) value: Option<Range<usize>>,
     /// Each name and value.
-    pub(crate) headers: Box<[(Range<usize>, Option<Range<usize>>)]>,
+    pub(crate) headers: Box<[HeaderRange]>,
 }
 
 impl Record {
@@ -76,10 +79,7 @@ pub(crate) fn range_in(section: &Bytes, part: &[u8]) -> Range<usize> {
 }
 
 /// The ranges of a record's headers.
-pub(crate) fn header_ranges(
-    section: &Bytes,
-    headers: Headers<'_>,
-) -> Box<[(Range<usize>, Option<Range<usize>>)]> {
+pub(crate) fn header_ranges(section: &Bytes, headers: Headers<'_>) -> Box<[HeaderRange]> {
     headers
         .map(|(name, value)| {
             (range_in(section, name.as_bytes()), value.map(|value| range_in(section, value)))

@@ -263,7 +263,6 @@ impl Sender {
         Ok(identity)
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of an `InFlight`")]
     async fn transmit(
         &self,
         batch: &Batch,
@@ -381,7 +380,10 @@ impl Sender {
         match error.code() {
             Some(ErrorCode::DuplicateSequence) => Verdict::Stored,
             // A gap: the batch before it did not get through, and will go again before this one.
-            Some(ErrorCode::OutOfOrderSequence) if !is_first => Verdict::Again,
+            // Where that was the producer's first, the server knows nothing of the producer yet.
+            Some(ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer) if !is_first => {
+                Verdict::Again
+            }
             // The server lacks what came before and was acknowledged from memory, or has failed.
             // This batch is not stored: its number is past all that the server has.
             Some(ErrorCode::OutOfOrderSequence) if may_identify => Verdict::Renumber,

@@ -358,13 +358,14 @@ async fn settings_out_of_bounds_are_refused() {
 #[tokio::test]
 async fn random_faults_lose_and_repeat_nothing() {
     let given = std::env::var("CORELANE_SEED").ok().and_then(|text| text.parse::<u64>().ok());
-    let mut seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish()) | 1;
+    let mut seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
     println!("CORELANE_SEED={seed}");
+    // SplitMix64 (Vigna).
     let mut random = |below: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed % below
+        seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % below
     };
     let kinds = [
         Fault::Drop,

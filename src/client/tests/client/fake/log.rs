@@ -18,9 +18,12 @@ pub struct Log {
     pub first: u64,
     pub next: u64,
     pub committed: HashMap<String, u64>,
-    /// By producer and epoch: the first sequence, the records and the offset of each batch.
-    producers: HashMap<(i64, i16), Vec<(i32, u32, u64)>>,
+    /// By id and epoch.
+    producers: HashMap<(i64, i16), Vec<Numbered>>,
 }
+
+/// The first sequence, the records and the offset of a batch.
+type Numbered = (i32, u32, u64);
 
 impl Log {
     /// Appends a checked batch, or gives the offset of the one it repeats.
