@@ -204,6 +204,13 @@ impl<D: LogDevice> Audit<'_, D> {
             .iter()
             .filter(|record| record.state != SegmentState::Dropped)
             .collect();
+        let listed = self.source.list()?;
+        for record in &live {
+            let name = names::segment(record.number);
+            if !listed.iter().any(|(listed, _)| *listed == name) {
+                self.damage(&name, 0, "the manifest names this segment, but it is missing");
+            }
+        }
         for (index, record) in live.iter().enumerate() {
             if walk.ended {
                 self.after_the_end(record, &mut walk)?;

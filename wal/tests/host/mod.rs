@@ -340,11 +340,13 @@ impl Host {
     pub fn checkpoint_whole(&mut self) {
         while self.checkpoint.is_some() || self.wal.checkpoint_under_way() {
             self.checkpoint_step();
+            self.commit();
             self.end_one();
         }
         let begun = self.checkpoints_begun;
         while self.checkpoints_begun == begun || self.checkpoint.is_some() {
             self.checkpoint_step();
+            self.end_one();
         }
         self.settle();
         assert!(!self.wal.checkpoint_under_way(), "a checkpoint ends when all is durable");
