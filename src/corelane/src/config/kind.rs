@@ -323,7 +323,7 @@ impl Bounds {
         (self.min..=self.max).contains(&number) && on_step
     }
 
-    /// `16MiB to 4GiB in steps of 1MiB`; empty where anything goes.
+    /// `16MiB to 2GiB in steps of 1MiB`; empty where anything goes.
     pub fn describe(&self, show: fn(u64) -> String) -> String {
         let range = match (self.min, self.max) {
             (0, u64::MAX) => return String::new(),

@@ -184,7 +184,7 @@ options! {
     storage: StorageConfig {
         /// Size of a log segment. Changes apply to new segments.
         segment_bytes: Bytes = "256MiB",
-            Bounds::within(16 * MIB, 4 * GIB).multiple_of(MIB), Restart;
+            Bounds::within(16 * MIB, 2 * GIB).multiple_of(MIB), Restart;
         /// Written-out segments kept ready beyond the active one, for each shard.
         pool_segments: Count<u32> = "1", Bounds::within(0, 64), Restart;
         /// Segments kept for reuse at most, for each shard; cleaning gives the rest back.
@@ -198,8 +198,6 @@ options! {
         backlog_bytes_max: Bytes = "64MiB", Bounds::within(FRAME, 16 * GIB), Restart;
         /// Memory for recent messages, all cores together. 0: a quarter of the memory limit.
         cache_bytes: Bytes = "0", Bounds::within(0, 64 * TIB), Restart;
-        /// Log bytes from one checkpoint to the next; a start replays at most about as much.
-        checkpoint_bytes: Bytes = "256MiB", Bounds::within(16 * MIB, 64 * GIB), Restart;
         /// How often retention looks for expired segments.
         retention_check: Time = "1s", Bounds::within(10 * MS, 3_600 * S), Restart;
         /// Log space written out before a new data directory is ready, for each shard.

@@ -51,7 +51,7 @@ fn push_comment(text: &mut String, lines: &[&str]) {
     }
 }
 
-/// `size, 16MiB to 4GiB; needs a restart; CORELANE_STORAGE_SEGMENT_BYTES`
+/// `size, 16MiB to 2GiB; needs a restart; CORELANE_STORAGE_SEGMENT_BYTES`
 fn facts(option: &OptionSpec) -> String {
     let mut kind = option.kind.to_owned();
     if let Some(first) = kind.get_mut(..1) {

@@ -49,7 +49,6 @@ fn defaults_are_good_and_as_documented() {
     assert_eq!(config.storage.writes_in_flight, 4);
     assert_eq!(config.storage.backlog_bytes_max, 64 << 20);
     assert_eq!(config.storage.cache_bytes, 0);
-    assert_eq!(config.storage.checkpoint_bytes, 256 << 20);
     assert_eq!(config.storage.retention_check, Duration::from_secs(1));
     assert_eq!(config.storage.prepare_bytes_at_start, 16 << 20);
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
@@ -170,7 +169,7 @@ fn wrong_values_say_key_value_range_and_place() {
             &[
                 "storage.segment_bytes = \"8MiB\"",
                 "c.toml line 3",
-                "16MiB to 4GiB in steps of 1MiB",
+                "16MiB to 2GiB in steps of 1MiB",
             ][..],
         ),
         ("storage.segment_bytes = 16777217", &["16777217", "in steps of 1MiB"]),

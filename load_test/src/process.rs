@@ -1,0 +1,180 @@
+//! A broker run as a child process: started, waited for, killed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::random::Random;
+
+/// How long a start may take, recovery included.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY: &str = "corelane ready";
+/// How often a child is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(5);
+/// Bytes of the log that an error quotes.
+const LOG_TAIL_BYTES: usize = 2000;
+
+/// Why a server did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("cannot run {}: {source}", program.display())]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("{doing}: {source}")]
+    Io { doing: &'static str, source: io::Error },
+    #[error("no ten ports in a row are free; end what holds them")]
+    NoPort,
+    #[error("the server {what}; its log ends with:\n{log}")]
+    Server { what: String, log: String },
+}
+
+/// How a server is started, each time the same.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub program: PathBuf,
+    pub data_dir: PathBuf,
+    pub address: SocketAddr,
+    pub log_file: PathBuf,
+    pub environment: Vec<(String, String)>,
+    pub arguments: Vec<String>,
+}
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log_file: PathBuf,
+    ready: Option<oneshot::Receiver<String>>,
+}
+
+impl Server {
+    /// Starts the server and does not wait for it.
+    pub fn spawn(launch: &Launch) -> Result<Self, ProcessError> {
+        let log = File::options().create(true).append(true).open(&launch.log_file);
+        let log = log.map_err(|source| ProcessError::Io { doing: "open the log", source })?;
+        let mut child = Command::new(&launch.program)
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&launch.data_dir)
+            .args(["--listen", &launch.address.to_string()])
+            .args(&launch.arguments)
+            .envs(launch.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|source| ProcessError::Spawn { program: launch.program.clone(), source })?;
+        let (tell, ready) = oneshot::channel();
+        let stdout = child.stdout.take();
+        // Ends with the child, whose end of the pipe it reads.
+        std::thread::spawn(move || {
+            let lines = stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines);
+            let mut tell = Some(tell);
+            for line in lines.map_while(Result::ok) {
+                if line.starts_with(READY)
+                    && let Some(tell) = tell.take()
+                {
+                    let _ = tell.send(line);
+                }
+            }
+        });
+        Ok(Self { child, log_file: launch.log_file.clone(), ready: Some(ready) })
+    }
+
+    /// Waits until it takes connections. Returns the line it printed then.
+    pub async fn ready(&mut self) -> Result<String, ProcessError> {
+        let Some(ready) = self.ready.take() else {
+            return Err(self.failed("was waited for twice"));
+        };
+        match timeout(READY_TIMEOUT, ready).await {
+            Ok(Ok(line)) => Ok(line),
+            Ok(Err(_)) => Err(self.failed("ended before it was ready")),
+            Err(_) => Err(self.failed("was not ready in time")),
+        }
+    }
+
+    /// Ends it as a power cut would end the process: nothing in it runs any more.
+    pub fn kill(mut self) -> Result<(), ProcessError> {
+        self.kill_and_wait().map_err(|source| ProcessError::Io { doing: "kill the server", source })
+    }
+
+    /// Asks it to stop and waits until it has, at most `within`.
+    pub async fn stop(mut self, within: Duration) -> Result<(), ProcessError> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let began = Instant::now();
+        while began.elapsed() < within {
+            match self.ended()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.failed(&format!("stopped with {status}"))),
+                None => sleep(POLL).await,
+            }
+        }
+        Err(self.failed(&format!("did not stop within {within:?}")))
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
+        let ended = self.child.try_wait();
+        ended.map_err(|source| ProcessError::Io { doing: "wait for the server", source })
+    }
+
+    /// What happened, with the end of its log.
+    pub fn failed(&self, what: &str) -> ProcessError {
+        let log = std::fs::read(&self.log_file).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+        let log = String::from_utf8_lossy(tail).trim().to_owned();
+        ProcessError::Server { what: what.to_owned(), log }
+    }
+
+    fn kill_and_wait(&mut self) -> io::Result<()> {
+        if self.child.try_wait()?.is_none() {
+            self.child.kill()?;
+            self.child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.kill_and_wait();
+    }
+}
+
+/// An address whose port and the nine after it are free, outside the range that the kernel gives
+/// to outgoing connections: a server killed and started again finds it free again.
+pub fn stable_address(random: &mut Random) -> Result<SocketAddr, ProcessError> {
+    for _ in 0..200 {
+        let port = random.between(10_000, 30_000) as u16;
+        let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        if (port..port + 10).all(|port| bind(port).is_ok()) {
+            return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
+    }
+    Err(ProcessError::NoPort)
+}
+
+/// Runs `corelane verify` over a stopped server's directory.
+pub fn verify(program: &Path, data_dir: &Path) -> Result<String, ProcessError> {
+    let output = Command::new(program)
+        .arg("verify")
+        .arg(data_dir)
+        .output()
+        .map_err(|source| ProcessError::Spawn { program: program.to_owned(), source })?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    match output.status.success() {
+        true => Ok(text),
+        false => {
+            Err(ProcessError::Server { what: "left a log that is not good".into(), log: text })
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! End to end: the real binary on a free port and a directory of its own, driven by its own
+//! commands, by the client, and by raw bytes.
+
+mod commands;
+mod consume;
+mod cores;
+mod crash;
+mod harness;
+mod hostile;
+mod retention;
+mod serve;
+mod stop;
+mod verify;
+mod wire;
