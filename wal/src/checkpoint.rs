@@ -15,7 +15,7 @@ use crate::format::checkpoint::{CheckpointHeader, CheckpointTrailer};
 use crate::format::manifest::CheckpointRecord;
 use crate::format::names;
 use crate::io::Purpose;
-use crate::segments::Effect;
+use crate::segments::{Effect, State};
 use crate::wal::Wal;
 
 /// Pieces are gathered up to this many bytes for one write.
@@ -69,22 +69,39 @@ struct UnderWay {
 }
 
 impl Checkpointing {
-    /// After recovery, with the checkpoints that are good.
-    pub fn with_kept(kept: Vec<CheckpointRecord>) -> Self {
-        Self { kept, ..Self::default() }
+    /// After recovery: the checkpoints that are good, and how much log was replayed. It counts as
+    /// written since, so that the next replay is not longer still.
+    pub fn recovered(kept: Vec<CheckpointRecord>, replayed_bytes: u64) -> Self {
+        Self { kept, log_bytes_since: replayed_bytes, ..Self::default() }
     }
 }
 
 impl Wal {
     /// Whether it is time for a checkpoint: a segment was begun, or one segment's worth of log
-    /// was written, since the last.
+    /// was written, since the last; or space can be freed by one.
     pub fn checkpoint_due(&self) -> bool {
         let state = &self.checkpoint;
         state.under_way.is_none()
             && self.failure.is_none()
             && !self.stopping
             && self.now_ns >= state.retry_at_ns
-            && (state.segment_switched || state.log_bytes_since > self.config.segment_bytes)
+            && (state.segment_switched
+                || state.log_bytes_since > self.config.segment_bytes
+                || self.space_waits_for_checkpoint())
+    }
+
+    /// Whether segments are wanted and only the age of the checkpoints keeps some from being used
+    /// again. It takes two checkpoints, with an entry between them.
+    fn space_waits_for_checkpoint(&self) -> bool {
+        let segments = &self.segments;
+        let short = (segments.ready.len() as u32 + segments.naming) < self.config.pool_segments;
+        let kept = &self.checkpoint.kept;
+        let older = kept.get(1).map_or(0, |older| older.start);
+        (short || segments.disk_full)
+            && kept.first().is_none_or(|newest| self.writer.next_lsn > newest.end + 1)
+            && segments
+                .in_use()
+                .any(|s| s.state == State::Sealed && s.live == 0 && s.last_lsn > older)
     }
 
     /// Begins a checkpoint of everything up to the entry returned; what the host pushes may hold

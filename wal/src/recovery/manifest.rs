@@ -17,6 +17,24 @@ pub(super) struct Opened {
     pub files: [FileId; 2],
 }
 
+/// Whether there is a good manifest, of any shard. What is opened is closed again.
+pub(super) fn is_there<D: LogDevice>(
+    disk: &mut Blocking<'_, D>,
+    config: &WalConfig,
+) -> Result<bool, OpenError> {
+    let mut there = false;
+    for name in names::MANIFESTS {
+        let Some((file, bytes)) = disk.open(name)? else { continue };
+        let data = disk.read(file, 0, bytes as usize);
+        there |= data.is_ok_and(|data| {
+            let parsed = Manifest::parse(&data, &config.secret);
+            matches!(parsed, Ok(_) | Err(FormatError::Newer(_)))
+        });
+        disk.must("closing", name, Action::Close { file })?;
+    }
+    Ok(there)
+}
+
 /// Opens both slots and takes the newer good one. Neither file is changed.
 pub(super) fn open<D: LogDevice>(
     disk: &mut Blocking<'_, D>,

@@ -47,6 +47,8 @@ struct Found {
     cut: Vec<CutRange>,
     /// Files that no one needs.
     leftovers: Vec<String>,
+    /// Bytes of log from the checkpoint's segment on.
+    replayed_bytes: u64,
     report: Recovered,
 }
 
@@ -57,10 +59,8 @@ impl Wal {
     /// `Exists` when there is a log; `Device` when the disk fails.
     pub fn create<D: LogDevice>(device: &mut D, config: &WalConfig) -> Result<(), OpenError> {
         let mut disk = Blocking::new(device);
-        match manifest::open(&mut disk, config) {
-            Ok(_) | Err(OpenError::BlockSize { .. }) => return Err(OpenError::Exists),
-            Err(OpenError::Damaged { .. } | OpenError::NotALog) => {}
-            Err(other) => return Err(other),
+        if manifest::is_there(&mut disk, config)? {
+            return Err(OpenError::Exists);
         }
         for (name, _) in list(&mut disk)? {
             if names::parse_segment(&name).is_some() || names::parse_checkpoint(&name).is_some() {
@@ -128,6 +128,7 @@ fn read_all<D: LogDevice, F: Fold>(
         strays: Vec::new(),
         cut: Vec::new(),
         leftovers: Vec::new(),
+        replayed_bytes: 0,
         report: Recovered::default(),
     };
     found.open_segments(disk)?;
@@ -335,6 +336,7 @@ impl Found {
             scan::replay(fold, block, start, replayed)
         })?;
         segment.state = State::Sealing;
+        self.replayed_bytes += segment.data_end;
         self.indexes.pin(number, index);
         Ok(reason)
     }

@@ -115,7 +115,7 @@ impl Wal {
             chunks,
             tail: Tail::default(),
             readers,
-            checkpoint: Checkpointing::with_kept(found.kept),
+            checkpoint: Checkpointing::recovered(found.kept, found.replayed_bytes),
             changes: Default::default(),
             failure: None,
             stats: WalStats::default(),
