@@ -235,6 +235,73 @@ fn a_failed_write_makes_the_log_read_only_up_to_what_is_durable() {
     }
 }
 
+/// Any action of a run may fail: the log goes on or turns read-only, and loses nothing.
+#[test]
+fn any_action_may_fail() {
+    let base = seed(17);
+    for seed in base..base + 60 * effort() {
+        let mut host = run(seed, 40);
+        for _ in 0..3 {
+            let number = host.disk.submitted() + host.dice.below(120);
+            let error = match host.dice.below(3) {
+                0 => DeviceError::NoSpace,
+                _ => DeviceError::Io { doing: "test", errno: 5, error: "I/O error".into() },
+            };
+            host.disk.fail(number, error);
+        }
+        // Reads that fail are reported as damage, which is not what is looked at here.
+        host.check_reads = false;
+        with_context(&seed, || {
+            for _ in 0..400 {
+                host.step();
+            }
+            let point =
+                host.made_at + host.dice.below((host.disk.points() - host.made_at) as u64) as usize;
+            let image = host.disk.crash(point, Fate::Mixed { seed }).image();
+            recover(image, &host.truth, host.bounds(point), seed);
+        });
+    }
+}
+
+/// A disk that fails while the log is opened is not a torn tail: nothing may be cut for it.
+#[test]
+fn a_disk_error_while_opening_loses_nothing() {
+    let base = seed(15);
+    for seed in base..base + 2 * effort() {
+        let mut host = run(seed, 120);
+        let end = host.disk.points() - 1;
+        let image = host.disk.crash(end, Fate::Mixed { seed }).image();
+        let (promised, appended) = host.bounds(end);
+        let truth = &host.truth[..appended as usize];
+        let error = DeviceError::Io { doing: "test", errno: 5, error: "I/O error".into() };
+        let mut failed = 0;
+        for action in 0.. {
+            let mut disk = SimDisk::from_image(image.clone(), seed);
+            disk.fail(action, error.clone());
+            let mut log = host::fold::Replay::new(truth);
+            let (left, submitted) = match Wal::open(&mut disk, config(), &mut log) {
+                Ok((_, recovered)) => {
+                    assert!(recovered.last_lsn.0 >= promised, "action {action}: {recovered:?}");
+                    (disk.image(), disk.submitted())
+                }
+                Err(_) => {
+                    failed += 1;
+                    (disk.image(), disk.submitted())
+                }
+            };
+            // The next start, on a disk that works again.
+            with_context(&(seed, action), || {
+                recover(left, &host.truth, (promised, appended), seed)
+            });
+            if submitted <= action {
+                break;
+            }
+        }
+        assert!(failed > 5, "errors are told");
+        host.settle();
+    }
+}
+
 #[test]
 fn a_full_disk_can_be_got_out_of() {
     let seed = seed(11);
