@@ -104,9 +104,13 @@ fn dispatch(shared: &Shared, header: &FrameHeader, body: Bytes) -> Result<(), Fr
 /// Hands a reply to whoever waits; one that no one waits for any more is dropped.
 fn answer(shared: &Shared, correlation: u64, reply: Reply) {
     let Some(pending) = shared.take_pending(correlation) else {
-        // Correlation 0: the server speaks of the connection itself and will close it.
-        if let (0, Reply::Rejected(rejection)) = (correlation, reply) {
-            shared.close(Error::lost(shared.address(), rejection));
+        match reply {
+            // The server speaks of the connection itself and will close it.
+            Reply::Rejected(rejection) if correlation == 0 => {
+                shared.close(Error::lost(shared.address(), rejection));
+            }
+            Reply::Rejected(rejection) => shared.subscription_failed(correlation, rejection),
+            _ => {}
         }
         return;
     };

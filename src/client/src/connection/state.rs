@@ -81,6 +81,12 @@ struct Subscriber {
     events: mpsc::UnboundedSender<Event>,
     /// Bytes that the server may still send.
     allowance: i64,
+    /// Of its request: an error that ends it later carries the same.
+    correlation: u64,
+    /// The server has answered.
+    answered: bool,
+    /// No longer wanted: ended as soon as the server has answered.
+    abandoned: bool,
 }
 
 /// What waits to be written.
@@ -242,11 +248,17 @@ impl Shared {
         let subscription = state.next_subscription;
         state.next_subscription = subscription.wrapping_add(1);
         let request = Request::Subscribe { partition, subscription, position, credit_bytes };
-        state.put(Some(Pending::Subscribe { subscription }), |out, correlation| {
-            protocol::put_request(out, correlation, &request, 0)
-        })?;
-        let allowance = i64::try_from(credit_bytes).unwrap_or(i64::MAX);
-        state.subscribers.insert(subscription, Subscriber { slot, events, allowance });
+        let pending = Pending::Subscribe { subscription };
+        let correlation = state.put_request(Some(pending), &request)?;
+        let subscriber = Subscriber {
+            slot,
+            events,
+            allowance: i64::try_from(credit_bytes).unwrap_or(i64::MAX),
+            correlation,
+            answered: false,
+            abandoned: false,
+        };
+        state.subscribers.insert(subscription, subscriber);
         drop(state);
         self.outbox_filled.notify_one();
         Ok(subscription)
@@ -257,36 +269,31 @@ impl Shared {
         let Some(subscriber) = state.subscribers.get_mut(&subscription) else { return };
         subscriber.allowance =
             subscriber.allowance.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-        let request = Request::Credit { subscription, bytes };
-        let put =
-            |out: &mut Vec<u8>, correlation| protocol::put_request(out, correlation, &request, 0);
-        if state.put(None, put).is_ok() {
+        if state.put_request(None, &Request::Credit { subscription, bytes }).is_ok() {
             drop(state);
             self.outbox_filled.notify_one();
         }
     }
 
+    /// Ends a subscription: at once, or when the server has answered that it began.
     pub(super) fn unsubscribe(&self, subscription: u32) {
         let mut state = self.lock();
-        if state.subscribers.remove(&subscription).is_none() {
+        let Some(subscriber) = state.subscribers.get_mut(&subscription) else { return };
+        if !subscriber.answered {
+            subscriber.abandoned = true;
             return;
         }
-        let request = Request::Unsubscribe { subscription };
-        let put =
-            |out: &mut Vec<u8>, correlation| protocol::put_request(out, correlation, &request, 0);
-        if state.put(Some(Pending::Nobody), put).is_ok() {
-            drop(state);
-            self.outbox_filled.notify_one();
-        }
+        state.end_subscription(subscription);
+        drop(state);
+        self.outbox_filled.notify_one();
     }
 
     /// Sends a ping whose answer no one waits for: any frame back shows that the server lives.
     pub(super) fn ping(&self) {
-        let put = |out: &mut Vec<u8>, correlation| {
-            protocol::put_request(out, correlation, &Request::Ping, 0)
-        };
         // A connection that is closed by now has told everyone so already.
-        let _ = self.submit(Pending::Nobody, put);
+        let _ = self.submit(Pending::Nobody, |out, correlation| {
+            protocol::put_request(out, correlation, &Request::Ping, 0)
+        });
     }
 
     /// What is to be written next; `None` once closed.
@@ -343,10 +350,16 @@ impl Shared {
     /// Tells a consumer how its subscription went; a refused one is forgotten.
     pub(super) fn subscribed(&self, subscription: u32, result: Result<Offset, Rejection>) {
         let mut state = self.lock();
-        let Some(subscriber) = state.subscribers.get(&subscription) else { return };
-        let slot = subscriber.slot;
+        let Some(subscriber) = state.subscribers.get_mut(&subscription) else { return };
+        subscriber.answered = true;
+        let (slot, abandoned) = (subscriber.slot, subscriber.abandoned);
         // A consumer that is gone unsubscribes by itself.
         match result {
+            Ok(_) if abandoned => {
+                state.end_subscription(subscription);
+                drop(state);
+                self.outbox_filled.notify_one();
+            }
             Ok(offset) => {
                 let _ = subscriber.events.send(Event::Subscribed { slot, offset });
             }
@@ -355,6 +368,18 @@ impl Shared {
                 let _ = subscriber.events.send(Event::Lost { slot, error });
                 state.subscribers.remove(&subscription);
             }
+        }
+    }
+
+    /// An error that answers no request: it may end the subscription that was asked for under
+    /// `correlation`.
+    pub(super) fn subscription_failed(&self, correlation: u64, rejection: Rejection) {
+        let mut state = self.lock();
+        let found = state.subscribers.iter().find(|(_, held)| held.correlation == correlation);
+        let Some((&subscription, _)) = found else { return };
+        if let Some(Subscriber { slot, events, .. }) = state.subscribers.remove(&subscription) {
+            // A consumer that is gone has stopped caring.
+            let _ = events.send(Event::Lost { slot, error: Error::Server(rejection) });
         }
     }
 
@@ -420,6 +445,17 @@ impl State {
         Ok(correlation)
     }
 
+    fn put_request(&mut self, pending: Option<Pending>, request: &Request) -> Result<u64, Error> {
+        self.put(pending, |out, correlation| protocol::put_request(out, correlation, request, 0))
+    }
+
+    /// Forgets a subscription and tells the server, whose word on it no one waits for.
+    fn end_subscription(&mut self, subscription: u32) {
+        self.subscribers.remove(&subscription);
+        // Only a frame over its limit fails, and this one is small.
+        let _ = self.put_request(Some(Pending::Nobody), &Request::Unsubscribe { subscription });
+    }
+
     fn fail_subscribers(&mut self, error: &Error) {
         for (_, subscriber) in self.subscribers.drain() {
             let slot = subscriber.slot;
@@ -428,3 +464,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,6 +261,26 @@ async fn a_server_that_stays_away_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_subscription_ended_by_the_server_begins_again_or_tells_why() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let client = client(&fake).await;
+    fill(&client, 0..10).await;
+    let mut consumer = client.consumer("t").start(StartPosition::First).build().await.unwrap();
+    for expected in 0..10 {
+        assert_eq!(number(&next(&mut consumer).await), expected);
+    }
+    fake.end_subscriptions(ErrorCode::Busy);
+    fill(&client, 10..20).await;
+    for expected in 10..20 {
+        assert_eq!(number(&next(&mut consumer).await), expected);
+    }
+    fake.end_subscriptions(ErrorCode::DamagedData);
+    let error = consumer.next().await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::DamagedData));
+}
+
+#[tokio::test]
 async fn fetch_reads_by_poll() {
     let fake = Fake::start().await;
     fake.create("t", 1);

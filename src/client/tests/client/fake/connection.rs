@@ -34,6 +34,7 @@ struct Connection {
 }
 
 struct Subscription {
+    correlation: u64,
     log: (TopicId, StreamId),
     position: u64,
     credit: i64,
@@ -42,6 +43,7 @@ struct Subscription {
 pub async fn serve(fake: Fake, mut stream: TcpStream, core: CoreId) {
     let mut signal = fake.signal.subscribe();
     let born = *signal.borrow_and_update();
+    let mut ends = born.ends;
     let mut buffer = BytesMut::new();
     let (acks, subscriptions) = (Vec::new(), HashMap::new());
     let mut connection = Connection { fake, core, out: Vec::new(), acks, subscriptions };
@@ -70,6 +72,10 @@ pub async fn serve(fake: Fake, mut stream: TcpStream, core: CoreId) {
                 let now = *signal.borrow_and_update();
                 if changed.is_err() || now.closes != born.closes {
                     return;
+                }
+                if now.ends != ends {
+                    ends = now.ends;
+                    connection.end_subscriptions();
                 }
                 if now.go_aways != born.go_aways && !told_to_go {
                     told_to_go = true;
@@ -171,6 +177,13 @@ impl Connection {
         }
     }
 
+    fn end_subscriptions(&mut self) {
+        let code = self.fake.state().end_code;
+        for (_, subscription) in std::mem::take(&mut self.subscriptions) {
+            self.reject(subscription.correlation, Rejection::new(code, "it ends here"));
+        }
+    }
+
     fn reject(&mut self, correlation: u64, rejection: Rejection) {
         protocol::put_reply(&mut self.out, correlation, &Reply::Rejected(rejection)).unwrap();
     }
@@ -192,7 +205,7 @@ impl Connection {
                 let log = (partition.topic, partition.stream);
                 locate(&state, partition, &position).map(|offset| {
                     let credit = credit_bytes as i64;
-                    let new = Subscription { log, position: offset, credit };
+                    let new = Subscription { correlation, log, position: offset, credit };
                     self.subscriptions.insert(subscription, new);
                     Reply::Subscribed { subscription, offset }
                 })

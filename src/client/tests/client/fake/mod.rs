@@ -52,6 +52,8 @@ pub struct State {
     /// Frames in which a fault flips a bit of the last batch.
     pub corrupt_deliveries: bool,
     pub shards: u16,
+    /// What ends subscriptions.
+    end_code: ErrorCode,
     next_id: u64,
 }
 
@@ -61,6 +63,7 @@ struct Signal {
     /// Connections made before this many closes are to close.
     closes: u64,
     go_aways: u64,
+    ends: u64,
     /// New data, or acknowledgements are let go.
     changes: u64,
 }
@@ -88,6 +91,7 @@ impl Fake {
             hold_acks: false,
             corrupt_deliveries: false,
             shards: 1,
+            end_code: ErrorCode::Busy,
             next_id: 1,
         };
         let fake = Self {
@@ -133,6 +137,12 @@ impl Fake {
     /// Tells every connection to go away; they stay open.
     pub fn go_away(&self) {
         self.signal.send_modify(|signal| signal.go_aways += 1);
+    }
+
+    /// Ends every subscription with an error.
+    pub fn end_subscriptions(&self, code: ErrorCode) {
+        self.state().end_code = code;
+        self.signal.send_modify(|signal| signal.ends += 1);
     }
 
     /// Lets connections look at the state again.
