@@ -21,12 +21,14 @@ pub mod read;
 mod recovery;
 mod segments;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 pub mod wal;
 mod writer;
 
 pub use buffer::AlignedBuffer;
-pub use config::WalConfig;
+pub use config::{ENTRY_PAYLOAD_BYTES_MAX, WalConfig};
 pub use device::{FileDevice, LogDevice, SimDisk};
 pub use error::{OpenError, WalFailure};
 pub use fold::{Cut, EntryHead, FREES_SPACE, Fold, Recovered};

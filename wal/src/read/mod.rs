@@ -7,6 +7,8 @@ mod batches;
 mod fetch;
 mod place;
 mod seek;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use bytes::Bytes;

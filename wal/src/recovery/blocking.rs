@@ -17,6 +17,9 @@ pub(super) struct Blocking<'a, D> {
     pub device: &'a mut D,
     pub next_ticket: u64,
     pub next_file: u32,
+    /// The last read that failed. A block that cannot be read is not a torn one: the log must not
+    /// be cut there.
+    pub read_error: Option<(FileId, DeviceError)>,
     ended: Map<u64, Result<Done, DeviceError>>,
     chunks: Chunks,
     tail: Tail,
@@ -28,6 +31,7 @@ impl<'a, D: LogDevice> Blocking<'a, D> {
             device,
             next_ticket: 0,
             next_file: 0,
+            read_error: None,
             ended: Map::default(),
             chunks: Chunks::new(16 * AHEAD_BYTES, AHEAD_BYTES as usize / 4),
             tail: Tail::default(),
@@ -94,12 +98,16 @@ impl<'a, D: LogDevice> Blocking<'a, D> {
         bytes: usize,
     ) -> Result<AlignedBuffer, DeviceError> {
         let buffer = AlignedBuffer::zeroed(bytes);
-        match self.run(Action::Read { file, offset, buffer })? {
-            Done::Read { mut buffer, bytes } => {
+        match self.run(Action::Read { file, offset, buffer }) {
+            Ok(Done::Read { mut buffer, bytes }) => {
                 buffer.truncate(bytes);
                 Ok(buffer)
             }
-            _ => Ok(AlignedBuffer::zeroed(0)),
+            Ok(_) => Ok(AlignedBuffer::zeroed(0)),
+            Err(error) => {
+                self.read_error = Some((file, error.clone()));
+                Err(error)
+            }
         }
     }
 }
@@ -150,6 +158,9 @@ impl Scan {
             disk.ended.insert(completion.ticket.0, completion.result);
             return;
         };
+        if let Err(error) = &completion.result {
+            disk.read_error = Some((self.file, error.clone()));
+        }
         let result = completion.result.map(|done| match done {
             Done::Read { mut buffer, bytes } => {
                 buffer.truncate(bytes);

@@ -79,6 +79,7 @@ pub(super) fn read_footer_or_blocks<D: LogDevice>(
         }
         return Ok(());
     }
+    disk.read_error = None;
     warn!(shard = found.config.shard, number, "a segment has no good footer and is read through");
     read_blocks(disk, found, number, sealed_end, next_lsn)
 }

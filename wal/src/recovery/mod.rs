@@ -136,6 +136,7 @@ fn read_all<D: LogDevice, F: Fold>(
     let start = found.load_checkpoint(disk, fold)?;
     found.read_segments(disk, start, fold)?;
     found.look_after_the_end(disk)?;
+    found.check_reads(disk)?;
     Ok(found)
 }
 
@@ -240,6 +241,8 @@ impl Found {
                     }
                 }
                 Err(reason) => {
+                    // The older one takes its place, whatever is wrong with it.
+                    disk.read_error = None;
                     warn!(shard = self.config.shard, name, reason, "a checkpoint is bad");
                     bad = Some((name, reason));
                 }
@@ -375,6 +378,14 @@ impl Found {
             return Err(self.damaged(active, position, reason));
         }
         Ok(())
+    }
+
+    /// Where the log ends is known only if every block could be read.
+    fn check_reads<D: LogDevice>(&self, disk: &Blocking<'_, D>) -> Result<(), OpenError> {
+        let Some((file, error)) = disk.read_error.clone() else { return Ok(()) };
+        let segment = self.segments.all.values().find(|segment| segment.file == file);
+        let file = segment.map_or_else(|| "a file of the log".to_owned(), Segment::name);
+        Err(OpenError::Device { doing: "reading", file, error })
     }
 
     /// Tells a torn tail from damage.

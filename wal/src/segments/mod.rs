@@ -4,6 +4,8 @@ mod jobs;
 mod manifest;
 pub(crate) mod recycle;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod zero;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -7,6 +7,8 @@
 mod group;
 mod place;
 mod pump;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

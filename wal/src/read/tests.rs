@@ -1,0 +1,174 @@
+//! Reading: hot and cold give the same, bounds hold, searches find what a plain list would.
+
+use model::StreamId;
+
+use super::{ReadStep, SeekStep, TimeSeek};
+use crate::WalConfig;
+use crate::testing::{Log, config, payload};
+
+/// Three streams, one of them rare, over several segments.
+fn filled(config: WalConfig) -> (Log, [u64; 4]) {
+    let mut log = Log::new(config);
+    let mut next = [0u64; 4];
+    for round in 0..1_500u64 {
+        let stream = if round % 97 == 0 { 3 } else { 1 + round % 2 } as usize;
+        log.append(stream as u32, next[stream], 200 + (round % 7) as usize * 300);
+        next[stream] += 1;
+        if round % 5 == 0 {
+            log.settle();
+        }
+    }
+    log.settle();
+    assert!(log.wal.sealed_segments().count() >= 3);
+    (log, next)
+}
+
+fn expected(stream: u32, from: u64, log: &Log) -> Vec<u8> {
+    let mine = |(_, head, _): &&(_, model::EntryHead, Vec<u8>)| {
+        head.stream == StreamId(stream) && head.base_offset >= from
+    };
+    log.memory.entries.iter().filter(mine).flat_map(|(_, _, payload)| payload.clone()).collect()
+}
+
+#[test]
+fn hot_and_cold_reads_give_the_same_bytes() {
+    let (mut log, next) = filled(config());
+    let hot: Vec<_> = (1..=3).map(|stream| log.read_all(stream, 0, 5_000)).collect();
+    assert_eq!(log.wal.stats().cold_bytes_read, 0);
+    // No cache to speak of, and no index but what is loaded for each use.
+    let cold = WalConfig { cache_bytes: 0, index_cache_bytes: 0, ..config() };
+    let mut log = log.reopen(cold);
+    for stream in 1..=3u32 {
+        assert!(expected(stream, 0, &log) == hot[stream as usize - 1], "stream {stream}");
+        for max_bytes in [1, 5_000, 1 << 20] {
+            assert!(log.read_all(stream, 0, max_bytes) == hot[stream as usize - 1]);
+        }
+        for from in [1, next[stream as usize] / 2, next[stream as usize] - 1] {
+            assert!(log.read_all(stream, from, 9_000) == expected(stream, from, &log));
+        }
+    }
+    assert!(log.wal.stats().cold_bytes_read > 0);
+}
+
+#[test]
+fn many_cold_readers_share_few_windows() {
+    let (log, _) = filled(config());
+    let mut log = log.reopen(WalConfig { cache_bytes: 0, ..config() });
+    let whole = expected(1, 0, &log);
+    let mut readers: Vec<_> =
+        (0..20).map(|_| (log.wal.cursor(StreamId(1), 0), Vec::<u8>::new(), false)).collect();
+    let mut turns = 0;
+    while readers.iter().any(|(_, bytes, _)| bytes.len() < whole.len()) {
+        for (cursor, bytes, waits) in readers.iter_mut().filter(|(_, _, waits)| !waits) {
+            match log.wal.read(&mut log.disk, cursor, 20_000, u64::MAX) {
+                ReadStep::Batches(batches) => batches.slices.iter().for_each(|s| bytes.extend(s)),
+                ReadStep::Pending => *waits = true,
+                ReadStep::End => {}
+                step => panic!("{step:?}"),
+            }
+        }
+        while let Some(ready) = log.wal.take_ready() {
+            readers.iter_mut().filter(|(c, _, _)| c.id() == ready).for_each(|r| r.2 = false);
+        }
+        if let Some(completion) = log.disk.end_one() {
+            log.wal.complete(&mut log.disk, completion);
+        }
+        turns += 1;
+        assert!(turns < 100_000, "every reader comes to its end");
+    }
+    assert!(readers.iter().all(|(_, bytes, _)| *bytes == whole));
+}
+
+#[test]
+fn neighbours_are_one_slice_and_the_end_is_kept() {
+    let mut log = Log::new(config());
+    for offset in 0..6 {
+        log.append(1, offset, 100);
+    }
+    log.append(2, 0, 100);
+    log.append(1, 6, 100);
+    log.settle();
+    let mut cursor = log.wal.cursor(StreamId(1), 2);
+    let ReadStep::Batches(batches) = log.read(&mut cursor, 10_000, 7) else { panic!() };
+    assert_eq!((batches.slices.len(), batches.entries, batches.bytes), (2, 5, 500));
+    assert_eq!((batches.first_offset, batches.next_offset), (2, 7));
+    assert_eq!(batches.slices[0], [2, 3, 4, 5].map(|o| payload(1, o, 100)).concat());
+    cursor.seek(0);
+    let ReadStep::Batches(batches) = log.read(&mut cursor, 1, 3) else { panic!() };
+    assert_eq!((batches.entries, batches.next_offset), (1, 1), "at least one");
+    let ReadStep::Batches(batches) = log.read(&mut cursor, 10_000, 3) else { panic!() };
+    assert_eq!((batches.entries, batches.next_offset), (2, 3), "none at the end or after");
+    assert_eq!(log.read(&mut cursor, 10_000, 3), ReadStep::End);
+}
+
+#[test]
+fn a_reader_at_the_end_goes_on_when_there_is_more() {
+    let mut log = Log::new(config());
+    let mut cursor = log.wal.cursor(StreamId(1), 0);
+    for offset in 0..400 {
+        assert_eq!(log.read(&mut cursor, 10_000, offset), ReadStep::End);
+        log.append(1, offset, 900);
+        // Others write in between, so that this stream is rare.
+        for other in 0..3 {
+            log.append(2, offset * 3 + other, 2_000);
+        }
+        log.settle();
+        let ReadStep::Batches(batches) = log.read(&mut cursor, 10_000, offset + 1) else {
+            panic!("offset {offset}");
+        };
+        assert_eq!(batches.slices.concat(), payload(1, offset, 900));
+    }
+}
+
+#[test]
+fn a_search_by_time_finds_the_first_batch() {
+    let (mut log, next) = filled(config());
+    for reopened in [false, true] {
+        if reopened {
+            let cold = WalConfig { cache_bytes: 0, index_cache_bytes: 0, ..config() };
+            log = log.reopen(cold);
+        }
+        for time_ms in (990..1_100).step_by(7) {
+            let wanted = (time_ms - 1_000).max(0) as u64 * 10;
+            let expected = if wanted < next[1] { SeekStep::Found(wanted) } else { SeekStep::End };
+            let mut seek = TimeSeek::new(StreamId(1), time_ms);
+            let found = loop {
+                match log.wal.seek_time(&mut log.disk, &mut seek) {
+                    SeekStep::Pending => log.end_one(),
+                    step => break step,
+                }
+            };
+            assert_eq!(found, expected, "time {time_ms}");
+        }
+    }
+}
+
+#[test]
+fn offsets_below_the_begin_are_trimmed() {
+    let (mut log, _) = filled(config());
+    log.wal.set_log_start(StreamId(1), 50);
+    let mut cursor = log.wal.cursor(StreamId(1), 49);
+    let step = log.read(&mut cursor, 1, u64::MAX);
+    assert_eq!(step, ReadStep::Trimmed { first_offset: 50 });
+    cursor.seek(50);
+    assert!(matches!(log.read(&mut cursor, 1, u64::MAX), ReadStep::Batches(_)));
+    log.wal.remove_stream(StreamId(1));
+    assert_eq!(log.read(&mut cursor, 1, u64::MAX), ReadStep::End);
+}
+
+#[test]
+fn memory_stays_within_its_budget() {
+    let budget = 1024 * 1024;
+    let (mut log, _) = filled(WalConfig { cache_bytes: budget, ..config() });
+    assert!(log.wal.stats().cached_bytes <= budget);
+    // A slice held outside keeps its chunk, and nothing else.
+    let mut cursor = log.wal.cursor(StreamId(2), 0);
+    let ReadStep::Batches(held) = log.read(&mut cursor, 1, u64::MAX) else { panic!() };
+    let before = held.slices[0].to_vec();
+    for offset in 0..2_000 {
+        log.append(9, offset, 1_500);
+        log.settle();
+    }
+    assert!(log.wal.stats().cached_bytes <= budget + 512 * 1024);
+    assert_eq!(held.slices[0], before);
+}

@@ -1,0 +1,133 @@
+//! Groups, the order of durability, and what `truncate` drops.
+
+use model::Lsn;
+
+use crate::testing::{Log, config, payload};
+use crate::wal::Room;
+use crate::{ENTRY_PAYLOAD_BYTES_MAX, WalConfig};
+
+#[test]
+fn entries_of_one_commit_are_one_block() {
+    let mut log = Log::new(config());
+    let before = log.wal.stats().blocks;
+    for offset in 0..5 {
+        assert_eq!(log.append(1, offset, 100), Lsn(offset + 1));
+    }
+    log.commit();
+    assert_eq!(log.wal.stats().blocks, before + 1);
+    assert_eq!(log.wal.durable_lsn(), Lsn(0));
+    log.end_one();
+    assert_eq!(log.wal.durable_lsn(), Lsn(5));
+}
+
+#[test]
+fn a_group_grows_while_writes_are_under_way() {
+    let mut log = Log::new(WalConfig { writes_in_flight: 1, ..config() });
+    let before = log.wal.stats().blocks;
+    for offset in 0..10 {
+        log.append(1, offset, 100);
+        log.commit();
+    }
+    assert_eq!(log.wal.in_flight(), 1);
+    assert_eq!(log.wal.stats().blocks, before + 1, "one entry alone");
+    log.end_one();
+    assert_eq!(log.wal.stats().blocks, before + 2, "the other nine together, at once");
+    log.end_one();
+    assert_eq!(log.wal.durable_lsn(), Lsn(10));
+}
+
+#[test]
+fn durability_moves_in_order_whatever_ends_first() {
+    let mut log = Log::new(WalConfig { writes_in_flight: 3, ..config() });
+    for offset in 0..3 {
+        log.append(1, offset, 100);
+        log.commit();
+    }
+    assert_eq!(log.wal.in_flight(), 3);
+    let mut ends = log.ends();
+    ends.sort_by_key(|completion| std::cmp::Reverse(completion.ticket));
+    let seen: Vec<u64> = ends
+        .into_iter()
+        .map(|completion| {
+            log.wal.complete(&mut log.disk, completion);
+            log.wal.durable_lsn().0
+        })
+        .collect();
+    assert_eq!(seen, [0, 0, 3]);
+}
+
+#[test]
+fn a_large_entry_is_a_block_of_its_own() {
+    let mut log = Log::new(config());
+    let before = log.wal.stats().blocks;
+    log.append(1, 0, 100);
+    log.append(1, 1, 40_000);
+    log.append(1, 2, 100);
+    log.settle();
+    assert_eq!(log.wal.stats().blocks - before, 4, "three, and a witness");
+    let expected: Vec<u8> =
+        [(0, 100), (1, 40_000), (2, 100)].map(|(o, b)| payload(1, o, b)).concat();
+    assert_eq!(log.read_all(1, 0, 1 << 20), expected);
+}
+
+#[test]
+fn the_largest_entry_fits_a_log_of_usual_size() {
+    let config = WalConfig::default().bounded(4096);
+    let alone = crate::format::block::padded_bytes(ENTRY_PAYLOAD_BYTES_MAX, 1, 4096) as u64;
+    assert!(alone + 2 * 4096 <= config.segment_bytes);
+    assert!(alone + 2 * 4096 <= config.reserve_bytes(4096));
+}
+
+#[test]
+fn too_much_that_waits_is_a_backlog() {
+    let mut log = Log::new(config());
+    let mut offset = 0;
+    while log.wal.room(4_000, false) == Room::Yes {
+        log.append(1, offset, 4_000);
+        log.commit();
+        offset += 1;
+        assert!(offset < 100);
+    }
+    assert_eq!(log.wal.room(4_000, false), Room::Backlog);
+    log.settle();
+    assert_eq!(log.wal.room(4_000, false), Room::Yes);
+    assert_eq!(log.wal.durable_lsn(), Lsn(offset));
+}
+
+#[test]
+fn an_idle_log_writes_one_witness() {
+    let mut log = Log::new(config());
+    log.append(1, 0, 10);
+    log.settle();
+    let witnesses = log.wal.stats().witnesses;
+    log.settle();
+    assert_eq!(log.wal.stats().witnesses, witnesses, "nothing new to witness");
+    log.append(1, 1, 10);
+    log.settle();
+    assert_eq!(log.wal.stats().witnesses, witnesses + 1);
+}
+
+#[test]
+fn truncate_drops_what_was_not_handed_to_the_disk() {
+    let mut log = Log::new(config());
+    log.append(1, 0, 100);
+    log.settle();
+    // One block under way, then closed groups and an open one.
+    log.append(1, 1, 100);
+    log.commit();
+    log.append(1, 2, 100);
+    log.commit();
+    for offset in 3..9 {
+        log.append(1, offset, 7_000);
+    }
+    assert_eq!(log.wal.truncate(Lsn(5)), Lsn(5));
+    assert_eq!(log.wal.truncate(Lsn(9)), Lsn(5), "what is gone does not come back");
+    assert_eq!(log.append(1, 5, 50), Lsn(6));
+    assert_eq!(log.wal.truncate(Lsn(1)), Lsn(3), "blocks under way stay");
+    assert_eq!(log.append(1, 3, 30), Lsn(4));
+    log.settle();
+    let log = log.reopen(config());
+    let offsets: Vec<u64> = log.memory.entries.iter().map(|(_, h, _)| h.base_offset).collect();
+    assert_eq!(offsets, [0, 1, 2, 3]);
+    assert_eq!(log.memory.entries[3].2, payload(1, 3, 30));
+}
