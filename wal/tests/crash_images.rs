@@ -267,7 +267,7 @@ fn any_action_may_fail() {
 #[test]
 fn a_disk_error_while_opening_loses_nothing() {
     let base = seed(15);
-    for seed in base..base + 2 * effort() {
+    for seed in base..base + 10 * effort() {
         let mut host = run(seed, 120);
         let end = host.disk.points() - 1;
         let image = host.disk.crash(end, Fate::Mixed { seed }).image();
