@@ -36,6 +36,8 @@ pub use produce::{
     PRODUCE_ACK_BYTES, PRODUCE_HEAD_BYTES, ProduceAck, ProduceHead, put_produce_ack,
     put_produce_head,
 };
-pub use records::{BatchBuilder, Codec, Headers, Producer, RecordCursor, RecordError, RecordIter, RecordRef};
+pub use records::{
+    BatchBuilder, Codec, Headers, Producer, RecordCursor, RecordError, RecordIter, RecordRef,
+};
 pub use reply::{decode_reply, put_reply};
 pub use request::{decode_request, put_request};

@@ -369,10 +369,7 @@ impl RecordCursor {
         next
     }
 
-    fn next_record<'a>(
-        &mut self,
-        section: &'a [u8],
-    ) -> Result<Option<RecordRef<'a>>, RecordError> {
+    fn next_record<'a>(&mut self, section: &'a [u8]) -> Result<Option<RecordRef<'a>>, RecordError> {
         let mut reader = Reader { rest: section.get(self.at..).unwrap_or_default() };
         if self.index == self.count {
             return match reader.rest.len() {
