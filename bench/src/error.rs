@@ -22,8 +22,8 @@ pub enum BenchError {
     Closed(String),
     #[error("the server started by the bench {0}")]
     Server(String),
-    #[error("no reply for {seconds} s with {outstanding} requests under way: the server is stuck")]
-    Stuck { seconds: u64, outstanding: u64 },
+    #[error("nothing came for {seconds} s with {waiting}: the server is stuck")]
+    Stuck { seconds: u64, waiting: String },
     /// A measurement of the disk or the loopback failed.
     #[error("{0}")]
     SelfTest(String),

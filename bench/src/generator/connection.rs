@@ -102,8 +102,10 @@ impl Connection {
                 if header.kind != kind::DELIVER {
                     return answer(consumer, wire::decode(header, body)?);
                 }
+                // Those that came in one piece count once.
                 if tally.interval == Interval::BetweenDeliveries
                     && let Some(last) = last_delivery_ns.replace(now_ns)
+                    && last < now_ns
                 {
                     tally.record(index, last, now_ns, 1);
                 }

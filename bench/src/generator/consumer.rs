@@ -54,6 +54,8 @@ struct Subscription {
     share: Share,
     /// Its number on the wire; a new one each time it is read again.
     number: u32,
+    /// The server has answered the subscription of this number.
+    answered: bool,
     /// Where it stands; `None` until the server has said so.
     next_offset: Option<u64>,
     /// Batch bytes received since credit was last given.
@@ -90,6 +92,7 @@ impl Consumer {
         let subscription = |(at, share): (usize, &Share)| Subscription {
             share: *share,
             number: at as u32,
+            answered: false,
             next_offset: None,
             used_bytes: 0,
             ledger: Ledger::new(producers, share.from == Some(0)),
@@ -124,6 +127,20 @@ impl Consumer {
         self.unfinished == 0
     }
 
+    /// What is still to come, with an example; `None` when nothing is.
+    pub fn waiting(&self) -> Option<String> {
+        let mut open = self.subscriptions.iter().filter(|s| !s.done);
+        let Subscription { share, next_offset, number, .. } = open.next()?;
+        let (at, more) = (next_offset.unwrap_or(0), open.count());
+        let end = share.end.map_or_else(String::new, |end| format!(" of {end}"));
+        let handle = share.handle;
+        Some(format!(
+            "subscription {number} at offset {at}{end} of topic {}, stream {} of shard {}, and \
+             {more} other subscriptions open",
+            handle.topic, handle.stream, handle.shard
+        ))
+    }
+
     /// Offsets that were passed over: removed by retention before they were read, or lost.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
@@ -148,16 +165,22 @@ impl Consumer {
         let Some(subscription) = at.and_then(|at| self.subscriptions.get_mut(at)) else {
             return Err(BenchError::Protocol(format!("an answer for subscription {number}")));
         };
-        if subscription.number == number && subscription.next_offset.is_none() {
-            subscription.next_offset = Some(offset);
-            if (number as usize) < count {
-                self.unanswered -= 1;
-            }
-            if subscription.share.from == Some(0) && offset > 0 {
-                let partition = subscription.share.partition;
-                self.gaps.push(Gap { partition, from: 0, to: offset });
-                subscription.ledger = Ledger::new(self.producers, false);
-            }
+        if subscription.number != number || subscription.answered {
+            return Ok(());
+        }
+        subscription.answered = true;
+        if (number as usize) < count {
+            self.unanswered -= 1;
+        }
+        // A delivery may have come before this.
+        if subscription.next_offset.is_some() {
+            return Ok(());
+        }
+        subscription.next_offset = Some(offset);
+        if subscription.share.from == Some(0) && offset > 0 {
+            let partition = subscription.share.partition;
+            self.gaps.push(Gap { partition, from: 0, to: offset });
+            subscription.ledger = Ledger::new(self.producers, false);
         }
         Ok(())
     }
@@ -218,7 +241,7 @@ impl Consumer {
 
     fn subscribe(&mut self, at: usize, out: &mut Vec<u8>) -> Result<(), BenchError> {
         let subscription = &mut self.subscriptions[at];
-        subscription.next_offset = None;
+        (subscription.next_offset, subscription.answered) = (None, false);
         subscription.used_bytes = 0;
         let request = Request::Subscribe {
             partition: subscription.share.handle,

@@ -243,15 +243,25 @@ impl Generator {
         if self.stop.load(Ordering::Relaxed) {
             return Err(BenchError::Interrupted);
         }
-        if now_ns.saturating_sub(course.alive_ns) > STUCK_AFTER.as_nanos() as u64 {
-            let requests: usize = self.producers().map(Producer::under_way).sum();
-            let subscriptions: usize = self.consumers().map(Consumer::unanswered).sum();
-            let outstanding = (requests + subscriptions) as u64;
-            if outstanding > 0 || self.consumers().count() > 0 {
-                return Err(BenchError::Stuck { seconds: STUCK_AFTER.as_secs(), outstanding });
-            }
+        if now_ns.saturating_sub(course.alive_ns) > STUCK_AFTER.as_nanos() as u64
+            && let Some(waiting) = self.waiting()
+        {
+            return Err(BenchError::Stuck { seconds: STUCK_AFTER.as_secs(), waiting });
         }
         Ok(())
+    }
+
+    /// What the other side owes; `None` when it is nothing.
+    fn waiting(&self) -> Option<String> {
+        let requests: usize = self.producers().map(Producer::under_way).sum();
+        if requests > 0 {
+            return Some(format!("{requests} requests under way"));
+        }
+        let subscriptions: usize = self.consumers().map(Consumer::unanswered).sum();
+        if subscriptions > 0 {
+            return Some(format!("{subscriptions} subscriptions unanswered"));
+        }
+        self.consumers().find_map(Consumer::waiting)
     }
 
     /// Sends on the connections that something has happened to, or that have requests due.
