@@ -113,11 +113,11 @@ fn a_flipped_bit_anywhere_is_reported_and_never_served() {
         let live = name.starts_with("segment-") || name.starts_with("checkpoint-0");
         let mut at = 0;
         while at < bytes {
-            let offset = at + dice.below(512.min(bytes - at));
+            let offset = at + dice.below(1024.min(bytes - at));
             // Every byte that is not zero is a part of something.
             let must_be_seen = live && content[offset as usize] != 0;
             flip_and_judge(&rest, &name, offset, dice.below(8) as u8, must_be_seen);
-            at += 512 / effort().min(512);
+            at += 1024 / effort().min(1024);
         }
     }
 }
@@ -134,7 +134,7 @@ fn a_flipped_bit_in_a_header_is_reported() {
             if !bytes.starts_with(b"CLBK") || dice.chance(3) {
                 continue;
             }
-            for _ in 0..6 {
+            for _ in 0..3 {
                 let offset = block as u64 * 4096 + dice.below(128);
                 flip_and_judge(&rest, name, offset, dice.below(8) as u8, true);
             }

@@ -192,10 +192,18 @@ fn an_empty_directory_has_no_manifest() {
 fn a_whole_data_directory_is_audited() {
     let keep = tempfile::tempdir().unwrap();
     let path = keep.path().join("data");
-    let directory = corelane_wal::directory::create(&path, 2, SECRET).unwrap();
-    for shard in 0..2 {
-        write_to(&good().image(), &directory.shard_path(shard));
-    }
+    let mut directory = corelane_wal::directory::create(&path, 2, SECRET).unwrap();
+    write_to(&good().image(), &directory.shard_path(0));
+    drop(directory);
+    let unfinished = verify_directory(&path).unwrap();
+    assert!(unfinished.is_good(), "a log not made yet is not damage");
+    drop(unfinished);
+    directory = corelane_wal::directory::open(&path).unwrap();
+    directory.finish().unwrap();
+    drop(directory);
+    assert!(!verify_directory(&path).unwrap().is_good(), "now it is");
+    directory = corelane_wal::directory::open(&path).unwrap();
+    write_to(&good().image(), &directory.shard_path(1));
     drop(directory);
     let report = verify_directory(&path).unwrap();
     assert!(report.is_good());
