@@ -60,14 +60,20 @@ impl Run {
         self
     }
 
-    /// The command has failed with one sentence on stderr.
+    /// The command has failed with one sentence on stderr and nothing else.
     #[track_caller]
     pub fn failed(self) -> String {
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        self.failed_after_logs()
+    }
+
+    /// The command has failed with a sentence, which may have log lines before it.
+    #[track_caller]
+    pub fn failed_after_logs(self) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
-        let sentence = self.stderr.trim_end().to_owned();
+        let sentence = self.stderr.lines().last().unwrap_or_default();
         assert!(sentence.starts_with("corelane: "), "{self:?}");
-        assert_eq!(sentence.lines().count(), 1, "{self:?}");
-        sentence
+        sentence.to_owned()
     }
 }
 
@@ -170,16 +176,18 @@ fn end(child: &mut Child) {
 #[derive(Clone, Debug)]
 pub struct Launch {
     words: Vec<String>,
+    cores: u16,
     environment: Vec<(String, String)>,
     log: PathBuf,
 }
 
 impl Launch {
-    /// One core, one shard, any free port, and little memory and disk.
+    /// One core, any free port, little memory and disk.
     pub fn new(data_dir: &Path) -> Self {
         let words = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()];
         let launch = Self {
             words: words.map(str::to_owned).to_vec(),
+            cores: 1,
             environment: Vec::new(),
             log: data_dir.with_extension("log"),
         };
@@ -189,8 +197,9 @@ impl Launch {
             .set("CORELANE_STORAGE_CACHE_BYTES", "16MiB")
     }
 
-    pub fn cores(self, cores: u16) -> Self {
-        self.word("--cores").word(&cores.to_string())
+    pub fn cores(mut self, cores: u16) -> Self {
+        self.cores = cores;
+        self
     }
 
     pub fn shards(self, shards: u16) -> Self {
@@ -202,7 +211,6 @@ impl Launch {
         self
     }
 
-    /// The last address given counts.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.words[2] = address.to_string();
         self
@@ -224,6 +232,7 @@ impl Launch {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut child = command()
             .args(&self.words)
+            .args((self.cores > 0).then(|| format!("--cores={}", self.cores)))
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
