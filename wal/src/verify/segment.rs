@@ -4,10 +4,10 @@ use super::Audit;
 use super::block::{Follows, Seen, Walk, contradiction};
 use super::source::SourceFile;
 use crate::device::{DeviceError, LogDevice};
-use crate::format::block::{BlockHeader, HEADER_BYTES};
+use crate::format::block::{BlockHeader, HEADER_BYTES, MAGIC};
 use crate::format::manifest::{SegmentRecord, SegmentState};
-use crate::format::names;
 use crate::format::segment::{self, SegmentHeader};
+use crate::format::{names, u32_at, u64_at};
 
 impl<D: LogDevice> Audit<'_, D> {
     /// A sealed segment: blocks up to its known end, nothing missing, and a footer.
@@ -265,6 +265,12 @@ impl<D: LogDevice> Audit<'_, D> {
             self.damage(&name, at, what);
             return Ok(true);
         }
+        let head = self.source.read(file, at, walk.unit)?;
+        let bad = BlockHeader::parse(head, &self.secret, record.number, at, walk.unit).is_err();
+        if bad && was_a_header(head, record.number, walk) {
+            self.damage(&name, at, "the header of the log's last block is changed");
+            return Ok(true);
+        }
         if beyond > 0 {
             let what = format!(
                 "the log ends here; {beyond} blocks after it were never acknowledged or were cut"
@@ -273,4 +279,14 @@ impl<D: LogDevice> Audit<'_, D> {
         }
         Ok(false)
     }
+}
+
+/// Whether a bad header is that of the next block with some bytes changed. A crash cannot leave
+/// that: a header lies in one sector. Each of the three is told by what the others say.
+fn was_a_header(bytes: &[u8], number: u64, walk: &Walk) -> bool {
+    let Some(head) = bytes.get(..HEADER_BYTES) else { return false };
+    let magic = u32_at(head, 0) == MAGIC;
+    let place = u64_at(head, 16) == number;
+    let next = walk.follows.is_some_and(|follows| u64_at(head, 32) == follows.sequence);
+    [magic, place, next].into_iter().filter(|same| *same).count() >= 2
 }
