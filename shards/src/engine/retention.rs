@@ -13,6 +13,7 @@ const EXPIRY_PARTITIONS_PER_CALL: usize = 1_000;
 /// What one stream has in one sealed segment of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentShare {
+    pub first_offset: Offset,
     pub last_offset: Offset,
     /// The latest append time in it, Unix milliseconds.
     pub max_time_ms: i64,
@@ -22,8 +23,8 @@ pub struct SegmentShare {
 
 impl Engine {
     /// Decides whether a stream's share of a segment has outlived its topic's retention, and
-    /// then moves the log start past it. Shares must be offered oldest first, and the next one
-    /// only after this one was taken; `None` means it stays (or there is no room to say so).
+    /// then moves the log start past it. Shares are offered oldest first: one that does not begin
+    /// where the stream now begins stays. `None` means it stays (or there is no room to say so).
     ///
     /// By age: all of it was appended longer ago than `retention_ms`. By size: without it the
     /// partition still holds `retention_bytes`. Nothing at or past the committed end is removed.
@@ -37,7 +38,9 @@ impl Engine {
         let time_ms = self.stamp(now_ms);
         let partition = self.streams.get(stream).filter(|p| !p.deleted)?;
         let offset = share.last_offset.checked_add(1)?;
-        let within = offset > partition.first_offset && offset <= partition.shown.next_offset;
+        let within = share.first_offset <= partition.first_offset
+            && offset > partition.first_offset
+            && offset <= partition.shown.next_offset;
         if !within || !outlived(partition, &share, time_ms) {
             return None;
         }

@@ -316,7 +316,8 @@ impl World {
         let old = config.retention_ms.is_some_and(|limit| now_ms - max_time_ms > limit as i64);
         let large = config.retention_bytes.is_some_and(|limit| partition.bytes - bytes >= limit);
         let goes = (old || large) && last_offset < shown_next && self.no_room(true).is_none();
-        let share = SegmentShare { last_offset, max_time_ms, bytes };
+        let first_offset = kept[0].base;
+        let share = SegmentShare { first_offset, last_offset, max_time_ms, bytes };
         let got = self.engine.advance_log_start(self.now_ms, stream, share, &mut self.log);
         self.note(&got);
         assert_eq!(got.is_some(), goes);

@@ -11,6 +11,10 @@ use model::{ErrorCode, Rejection};
 
 /// Bytes of a batch before its records.
 pub const BATCH_HEADER_BYTES: usize = 61;
+/// Bits of the attributes that name the codec.
+const CODEC_MASK: u16 = 0x07;
+/// A record has at least attributes, two deltas, two lengths and a header count.
+const RECORD_BYTES_MIN: usize = 6;
 /// Where the base offset lies (i64); outside the checksum.
 pub const BASE_OFFSET: Range<usize> = 0..8;
 /// Where the leader epoch lies (i32); outside the checksum.
@@ -167,6 +171,10 @@ pub enum BatchError {
     Producer { producer_id: i64, producer_epoch: i16, base_sequence: i32 },
     #[error("a batch's CRC32C is {found:#010x}, its header says {expected:#010x}")]
     Crc { expected: u32, found: u32 },
+    #[error(
+        "the lengths of a batch's records do not add up to the {expected} records it announces"
+    )]
+    Records { expected: u32 },
     #[error("{found} batches were sent, {expected} announced")]
     BatchCount { expected: u32, found: u32 },
 }
@@ -281,11 +289,51 @@ impl<'a> PartsCursor<'a> {
         if length > self.remaining {
             return Err(BatchError::Short { missing: (length - self.remaining) as u64 });
         }
+        let mut records = self.clone();
         let found = self.checksum(length);
         if found != header.crc {
             return Err(BatchError::Crc { expected: header.crc, found });
         }
+        if header.attributes & CODEC_MASK == 0 {
+            records.count_records(&header)?;
+        }
         Ok(header)
+    }
+
+    /// Steps over the records of an uncompressed batch by their lengths: a count that lies would
+    /// take offsets that no record has. What a compressed batch holds only its reader can know.
+    fn count_records(&mut self, header: &BatchHeader) -> Result<(), BatchError> {
+        let lie = BatchError::Records { expected: header.records_count };
+        let mut left = header.batch_length as usize - BATCH_HEADER_BYTES;
+        self.advance(BATCH_HEADER_BYTES, |_| {});
+        for _ in 0..header.records_count {
+            let (record, prefix) = self.record_length().ok_or(lie)?;
+            let whole = record.checked_add(prefix).filter(|whole| *whole <= left).ok_or(lie)?;
+            if record < RECORD_BYTES_MIN {
+                return Err(lie);
+            }
+            self.advance(record, |_| {});
+            left -= whole;
+        }
+        if left == 0 { Ok(()) } else { Err(lie) }
+    }
+
+    /// A record's length, and how many bytes said so: a zigzag varint of at most five bytes.
+    fn record_length(&mut self) -> Option<(usize, usize)> {
+        let mut value = 0u64;
+        for at in 0..5 {
+            if self.remaining == 0 {
+                return None;
+            }
+            let mut byte = 0;
+            self.advance(1, |piece| byte = piece[0]);
+            value |= u64::from(byte & 0x7F) << (7 * at);
+            if byte & 0x80 == 0 {
+                // Zigzag: an odd value is negative.
+                return (value & 1 == 0).then_some(((value >> 1) as usize, at + 1));
+            }
+        }
+        None
     }
 
     fn peek_header(&mut self) -> Result<BatchHeader, BatchError> {

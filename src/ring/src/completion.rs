@@ -70,9 +70,10 @@ pub enum Completion {
         /// Bytes read, from the start of the buffer; fewer than its length only at the file's end.
         result: io::Result<u32>,
     },
-    /// A watched eventfd was written, once or many times. More may follow.
+    /// A watched eventfd was written, once or many times, and more may follow; or a timer has run
+    /// out.
     Woken {
-        /// Of the `watch_eventfd`.
+        /// Of the `watch_eventfd` or `timer`.
         token: u64,
     },
 }

@@ -50,6 +50,7 @@ mod send;
 mod socket_table;
 mod sockets;
 mod starved;
+mod timer;
 mod waker;
 mod watch;
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::ReadTarget;
 use crate::send::Message;
+use crate::timer::Timer;
 
 /// An operation's place in the slab, which is its `user_data` in the kernel.
 pub(crate) type OpId = u32;
@@ -34,6 +35,7 @@ pub(crate) enum Op {
         _names: Option<Box<[CString; 2]>>,
     },
     Watch(Watch),
+    Timer(Timer),
 }
 
 #[derive(Clone, Copy)]

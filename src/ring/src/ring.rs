@@ -201,6 +201,7 @@ impl Ring {
             Some(Op::Receive(receive)) => receive.entry(),
             Some(Op::Send(message)) => message.entry(),
             Some(Op::Watch(watch)) => watch.entry(),
+            Some(Op::Timer(timer)) => timer.entry(),
             Some(Op::Write(write)) => write.entry(),
             Some(Op::Read(read)) => read.entry(),
             // Their one entry was queued when they were made.
@@ -247,6 +248,7 @@ impl Ring {
             Some(Op::Receive(_)) => self.finish_receive(id, result, flags),
             Some(Op::Send(_)) => self.finish_send(id, result),
             Some(Op::Watch(_)) => self.finish_watch(id, result),
+            Some(Op::Timer(_)) => self.finish_timer(id),
             Some(Op::Write(_)) => self.finish_write(id, result),
             Some(Op::Read(_)) => self.finish_read(id, result),
             Some(Op::Open { .. }) => self.finish_open(id, result),

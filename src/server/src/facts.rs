@@ -1,5 +1,6 @@
 //! What all cores know of the running server and share without a lock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::core::ShutdownFlag;
@@ -11,6 +12,8 @@ pub struct ServerFacts {
     pub data_dir: String,
     pub started: Instant,
     pub shutdown: ShutdownFlag,
+    /// Every shard has opened, and the data directory says so durably: connections may be taken.
+    may_serve: AtomicBool,
 }
 
 impl ServerFacts {

@@ -67,7 +67,7 @@ const GLOMMIO_IO_MEMORY: usize = 256 * 1024;
 ///
 /// # Errors
 /// Whatever keeps it from starting; everything started is stopped again.
-pub fn run(config: ServerConfig, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(), StartError> {
     ring::prepare_process();
     ring::probe()?;
     let (mut data, created) = open_data(&config)?;
@@ -92,24 +92,33 @@ pub fn run(config: ServerConfig, on_ready: impl FnOnce(&Ready)) -> Result<(), St
     for start in starts {
         threads.push(spawn_core(&config, start)?);
     }
-    let outcome = serve(&inbox, usize::from(cores), |topics, unavailable| {
-        if !data.is_finished() {
-            data.finish()?;
+    let outcome = serve(&inbox, usize::from(cores), |step| match step {
+        Step::Opened => {
+            // Before the first connection: what an unfinished directory holds may be thrown away.
+            if !data.is_finished() {
+                data.finish()?;
+            }
+            facts.let_serve();
+            for core in map.cores() {
+                mesh.wake(core);
+            }
+            Ok(())
         }
-        let ready = Ready {
-            listen,
-            direct_ports,
-            cores: usize::from(cores),
-            shards: map.shards(),
-            placement: config.placement.why.clone(),
-            data_dir: data.path().to_owned(),
-            created,
-            topics,
-            unavailable,
-        };
-        on_ready(&ready);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        Ok(())
+        Step::Serving { topics, unavailable } => {
+            on_ready(&Ready {
+                listen,
+                direct_ports: std::mem::take(&mut direct_ports),
+                cores: usize::from(cores),
+                shards: map.shards(),
+                placement: config.placement.why.clone(),
+                data_dir: data.path().to_owned(),
+                created,
+                topics,
+                unavailable,
+            });
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            Ok(())
+        }
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
@@ -289,42 +298,52 @@ struct Served {
     cores_running: usize,
 }
 
-/// Waits until all cores serve, calls `ready`, then until a signal or a core's failure.
+/// What all cores have reached.
+enum Step {
+    /// Their shards are open; none takes connections yet.
+    Opened,
+    /// All take connections.
+    Serving { topics: usize, unavailable: Vec<(ShardId, String)> },
+}
+
+/// Waits until all cores have opened, then until all serve, telling `reached` of each, then until
+/// a signal or a core's failure.
 fn serve(
     inbox: &Receiver<CoreEvent>,
     cores: usize,
-    ready: impl FnOnce(usize, Vec<(ShardId, String)>) -> Result<(), StartError>,
+    mut reached: impl FnMut(Step) -> Result<(), StartError>,
 ) -> Served {
-    let mut ready = Some(ready);
-    let mut serving = 0;
-    let mut running = cores;
+    let (mut opened, mut serving, mut running) = (0, 0, cores);
     let mut unavailable = Vec::new();
-    loop {
-        match inbox.recv() {
-            Ok(CoreEvent::Serving { topics, unavailable: more, .. }) => {
-                serving += 1;
+    while running > 0 {
+        let step = match inbox.recv() {
+            Ok(CoreEvent::Opened { unavailable: more }) => {
+                opened += 1;
                 unavailable.extend(more);
-                if serving == cores
-                    && let Some(ready) = ready.take()
-                    && let Err(error) = ready(topics, std::mem::take(&mut unavailable))
-                {
-                    return Served { result: Err(error), cores_running: running };
-                }
+                (opened == cores).then_some(Step::Opened)
+            }
+            Ok(CoreEvent::Serving { topics }) => {
+                serving += 1;
+                let all = serving == cores;
+                all.then(|| Step::Serving { topics, unavailable: std::mem::take(&mut unavailable) })
             }
             Ok(CoreEvent::Failed { core, error }) => {
-                running -= 1;
                 let result = Err(StartError::Core { core, error });
-                return Served { result, cores_running: running };
+                return Served { result, cores_running: running - 1 };
             }
-            Ok(CoreEvent::Stopped) => running -= 1,
-            Ok(CoreEvent::Signal) | Err(_) => {
-                return Served { result: Ok(()), cores_running: running };
+            Ok(CoreEvent::Stopped) => {
+                running -= 1;
+                None
             }
-        }
-        if running == 0 {
-            return Served { result: Ok(()), cores_running: 0 };
+            Ok(CoreEvent::Signal) | Err(_) => break,
+        };
+        if let Some(step) = step
+            && let Err(error) = reached(step)
+        {
+            return Served { result: Err(error), cores_running: running };
         }
     }
+    Served { result: Ok(()), cores_running: running }
 }
 
 /// Waits for the cores, a little longer than they allow themselves. Returns whether all stopped.

@@ -20,6 +20,8 @@ pub enum Token {
         slot: u8,
         ticket: u64,
     },
+    /// The core's clock.
+    Tick,
     /// Nothing is done at its end.
     Ignored,
 }
@@ -29,6 +31,7 @@ const LISTENER: u64 = 1;
 const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const DISK: u64 = 4;
+const TICK: u64 = 5;
 
 const INDEX_BITS: u32 = 28;
 const SLOT_SHIFT: u32 = 52;
@@ -56,6 +59,7 @@ impl Token {
             Self::Disk { slot, ticket } => {
                 DISK << KIND_SHIFT | u64::from(slot) << SLOT_SHIFT | ticket & TICKET_MASK
             }
+            Self::Tick => TICK << KIND_SHIFT,
             Self::Ignored => 0,
         }
     }
@@ -68,6 +72,7 @@ impl Token {
             RECEIVE => Self::Receive { index, generation },
             SEND => Self::Send { index, generation },
             DISK => Self::Disk { slot: (bits >> SLOT_SHIFT) as u8, ticket: bits & TICKET_MASK },
+            TICK => Self::Tick,
             _ => Self::Ignored,
         }
     }
@@ -84,6 +89,7 @@ mod tests {
             Token::Receive { index: 9_999, generation: u32::MAX },
             Token::Send { index: 0, generation: 1 },
             Token::Disk { slot: 255, ticket: TICKET_MASK },
+            Token::Tick,
             Token::Ignored,
         ] {
             assert_eq!(Token::decode(token.encode()), token);

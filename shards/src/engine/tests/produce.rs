@@ -150,7 +150,8 @@ fn the_partition_says_its_default_ack_level() {
 
 #[test]
 fn retention_removes_by_age_and_by_size_but_never_what_is_not_committed() {
-    let share = |last_offset| SegmentShare { last_offset, max_time_ms: 2, bytes: 100 };
+    let share =
+        |last_offset| SegmentShare { first_offset: 0, last_offset, max_time_ms: 2, bytes: 100 };
     let by_age = TopicConfig { retention_ms: Some(10), ..TopicConfig::default() };
     let (mut engine, mut log, to) = with_partition(by_age);
     let lsn = append(&mut engine, &mut log, to, 1).lsn;

@@ -103,7 +103,7 @@ fn read(count: u32, records: &str) -> Result<usize, RecordError> {
     }
     let section = hex(records);
     let batch = builder.finish_compressed(None, Codec::None, &section);
-    let header = check_batch(&[&batch]).unwrap();
+    let header = BatchHeader::parse(batch.first_chunk().unwrap()).unwrap();
     let mut found = 0;
     for record in RecordIter::new(&header, &section) {
         record?;

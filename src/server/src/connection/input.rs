@@ -57,6 +57,10 @@ impl Input {
         self.pieces.push_back(Piece::Pooled(buffer));
     }
 
+    pub fn available(&self) -> usize {
+        self.available
+    }
+
     /// The header of the next frame once all of the frame has been received.
     pub fn next_frame(&self) -> Result<Option<FrameHeader>, FrameError> {
         let Some(header) = self.next_header()? else { return Ok(None) };

@@ -46,7 +46,15 @@ impl Core {
             let header = match input.next_frame() {
                 Ok(Some(header)) => header,
                 Ok(None) => return,
-                Err(error) => return self.close_with(id, error.correlation(), &error.rejection()),
+                Err(error) => match error.skip_bytes() {
+                    None => return self.close_with(id, error.correlation(), &error.rejection()),
+                    Some(bytes) if input.available() < bytes as usize => return,
+                    Some(bytes) => {
+                        self.refuse(id, error.correlation(), &error.rejection());
+                        input.consume(bytes as usize);
+                        continue;
+                    }
+                },
             };
             match self.on_frame(id, &header, input) {
                 Ok(()) => input.consume(header.length as usize),
@@ -93,7 +101,7 @@ impl Core {
             let text = format!(
                 "a request of this kind has at most {REQUEST_BYTES_MAX} bytes; {body_bytes} came"
             );
-            self.refuse(id, header, &Rejection::new(ErrorCode::TooLarge, text));
+            self.refuse(id, header.correlation, &Rejection::new(ErrorCode::TooLarge, text));
             return Ok(());
         }
         let parts = input.parts(FRAME_HEADER_BYTES, body_bytes);
@@ -119,7 +127,7 @@ impl Core {
         match protocol::decode_request(header, body) {
             Ok((request, deadline_ms)) => self.route(id, header, request, deadline_ms),
             Err(rejection) => {
-                self.refuse(id, header, &rejection);
+                self.refuse(id, header.correlation, &rejection);
                 Ok(())
             }
         }
@@ -130,9 +138,9 @@ impl Core {
     }
 
     /// Answers a request at once with an error.
-    pub(super) fn refuse(&mut self, id: ConnectionId, header: &FrameHeader, why: &Rejection) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, correlation: u64, why: &Rejection) {
         self.scratch.clear();
-        protocol::put_error(&mut self.scratch, header.correlation, why);
+        protocol::put_error(&mut self.scratch, correlation, why);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.output.push(&self.scratch);
             self.mark_dirty(id);

@@ -80,6 +80,10 @@ pub struct Core {
     accept_paused_until_ns: u64,
     shutdown: shutdown::Shutdown,
     facts: Arc<ServerFacts>,
+    /// The clock's timer has run out.
+    tick_due: bool,
+    /// There was work since the last tick.
+    active: bool,
 }
 
 /// A socket that takes connections.

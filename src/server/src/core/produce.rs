@@ -30,20 +30,24 @@ impl Core {
         }
         let length = header.length as usize;
         let Some(batches_bytes) = length.checked_sub(BATCHES_AT + BATCH_HEADER_BYTES) else {
-            self.refuse(id, header, &malformed("the publish ends before its first batch"));
+            self.refuse(
+                id,
+                header.correlation,
+                &malformed("the publish ends before its first batch"),
+            );
             return Ok(());
         };
         let batches_bytes = batches_bytes + BATCH_HEADER_BYTES;
         let head = match parse_head(input) {
             Ok(head) => head,
             Err(rejection) => {
-                self.refuse(id, header, &rejection);
+                self.refuse(id, header.correlation, &rejection);
                 return Ok(());
             }
         };
         let shard = head.handle.shard;
         if !self.map.has(shard) {
-            self.refuse(id, header, &unknown_shard(shard));
+            self.refuse(id, header.correlation, &unknown_shard(shard));
             return Ok(());
         }
         let origin =

@@ -1,16 +1,14 @@
 //! A core's start and its loop.
 
-use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use model::reply::CoreAddress;
 use model::{CoreId, ShardId};
-use ring::{Completion, Parker, Ring, RingConfig, Waker};
+use ring::{Completion, Parker, Ring, RingConfig};
 use wal::WalConfig;
 
 use super::gather::Gathers;
@@ -90,19 +88,25 @@ pub async fn run_core(start: CoreStart) {
 struct CoreLoop {
     core: Core,
     parker: Parker,
-    waker: Waker,
     events: Sender<CoreEvent>,
-    serving: bool,
+    stage: Stage,
+}
+
+/// How far a core's start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Opened,
+    Serving,
 }
 
 impl CoreLoop {
     fn open(start: CoreStart) -> Result<Self, String> {
         let mut ring = Ring::new(&start.ring).map_err(|error| error.to_string())?;
         let parker = ring.parker().map_err(|error| format!("cannot watch the ring: {error}"))?;
-        let waker = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
         let core = start.config.core;
-        let other = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
-        let mut out = Outbox::new(MeshEnd::new(start.mesh, core, other));
+        let waker = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
+        let mut out = Outbox::new(MeshEnd::new(start.mesh, core, waker));
         let mut others = Vec::new();
         let mut shards = Vec::new();
         for (slot, shard) in (0..).zip(start.shards) {
@@ -140,50 +144,59 @@ impl CoreLoop {
             accept_paused_until_ns: 0,
             shutdown: Shutdown::new(),
             facts: start.facts,
+            tick_due: false,
+            active: true,
         };
         for completion in others {
             core.on_completion(completion);
         }
-        Ok(Self { core, parker, waker, events: start.events, serving: false })
+        core.arm_tick();
+        Ok(Self { core, parker, events: start.events, stage: Stage::Opening })
     }
 
     async fn run(&mut self) -> io::Result<()> {
-        let ticker = Ticker::start(self.waker.clone());
+        // This is the executor's only task: nobody waits for it to yield, and it never does while
+        // there is something to do.
         loop {
-            let worked = self.core.turn(&ticker)?;
-            if !self.serving && self.core.metadata.is_complete() {
-                self.begin_serving();
+            let worked = self.core.turn()?;
+            if self.stage != Stage::Serving {
+                self.step_start();
             }
             if self.core.step_shutdown() {
                 break;
             }
-            if worked {
-                ticker.active.set(true);
-                glommio::yield_if_needed().await;
-            } else if self.core.out.mesh.park() {
+            if !worked && self.core.out.mesh.park() {
                 self.parker.wait().await?;
                 self.core.out.mesh.unpark();
             }
         }
         self.core.last_sends();
-        ticker.stop().await;
         Ok(())
     }
 
-    fn begin_serving(&mut self) {
-        self.serving = true;
-        self.core.accept_all();
-        let unavailable = self
-            .core
-            .shards
-            .iter()
+    /// A core serves only once all have opened: a request may concern any shard.
+    fn step_start(&mut self) {
+        if self.stage == Stage::Opening && self.core.metadata.is_complete() {
+            self.stage = Stage::Opened;
+            let unavailable = self.unavailable();
+            let _ = self.events.send(CoreEvent::Opened { unavailable });
+        }
+        if self.stage == Stage::Opened && self.core.facts.may_serve() {
+            self.stage = Stage::Serving;
+            self.core.accept_all();
+            let topics = self.core.metadata.len();
+            let _ = self.events.send(CoreEvent::Serving { topics });
+        }
+    }
+
+    fn unavailable(&self) -> Vec<(ShardId, String)> {
+        let slots = self.core.shards.iter();
+        slots
             .filter_map(|slot| match slot {
                 ShardSlot::Open(_) => None,
                 ShardSlot::Unavailable { id, reason } => Some((*id, reason.clone())),
             })
-            .collect();
-        let _ =
-            self.events.send(CoreEvent::Serving { topics: self.core.metadata.len(), unavailable });
+            .collect()
     }
 }
 
@@ -223,7 +236,7 @@ fn open_one(
 
 impl Core {
     /// One turn. Returns whether there was, or still is, something to do.
-    fn turn(&mut self, ticker: &Ticker) -> io::Result<bool> {
+    fn turn(&mut self) -> io::Result<bool> {
         self.clock.refresh();
         self.ring.submit()?;
         let mut worked = false;
@@ -232,9 +245,10 @@ impl Core {
             self.on_completion(completion);
         }
         worked |= self.drain_messages();
+        self.active |= worked && !self.tick_due;
         worked |= self.parse_connections();
         worked |= self.drain_local();
-        if ticker.due.take() {
+        if self.tick_due {
             self.tick();
         }
         for slot in &mut self.shards {
@@ -249,7 +263,16 @@ impl Core {
         Ok(worked || self.ring.has_queued())
     }
 
+    /// Soon again while there is work, less often while there is not.
+    fn arm_tick(&mut self) {
+        let ticks = if self.active { 1 } else { IDLE_TICKS };
+        self.ring.timer(Token::Tick.encode(), Duration::from_millis(TICK_MS * ticks));
+    }
+
     fn tick(&mut self) {
+        self.tick_due = false;
+        self.arm_tick();
+        self.active = false;
         for slot in &mut self.shards {
             if let ShardSlot::Open(host) = slot {
                 host.tick(&mut self.ring, &self.clock, &mut self.out);
@@ -292,6 +315,7 @@ impl Core {
                     self.on_sent(id, result, bytes);
                 }
             }
+            (Token::Tick, _) => self.tick_due = true,
             (Token::Disk { slot, ticket }, completion) => {
                 if let Some(ShardSlot::Open(host)) = self.shards.get_mut(usize::from(slot)) {
                     host.on_disk(&mut self.ring, ticket, completion);
@@ -308,39 +332,5 @@ impl Core {
         while let Some(completion) = self.ring.next() {
             drop(completion);
         }
-    }
-}
-
-/// Wakes the core every few milliseconds while it works, less often while it does not.
-struct Ticker {
-    due: Rc<Cell<bool>>,
-    active: Rc<Cell<bool>>,
-    task: glommio::task::JoinHandle<()>,
-}
-
-impl Ticker {
-    fn start(waker: Waker) -> Self {
-        let due = Rc::new(Cell::new(true));
-        let active = Rc::new(Cell::new(true));
-        let (task_due, task_active) = (Rc::clone(&due), Rc::clone(&active));
-        let task = glommio::spawn_local(async move {
-            loop {
-                for _ in 0..IDLE_TICKS {
-                    glommio::timer::sleep(Duration::from_millis(TICK_MS)).await;
-                    if task_active.take() {
-                        break;
-                    }
-                }
-                task_due.set(true);
-                waker.wake();
-            }
-        })
-        .detach();
-        Self { due, active, task }
-    }
-
-    async fn stop(self) {
-        self.task.cancel();
-        self.task.await;
     }
 }

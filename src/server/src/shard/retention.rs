@@ -45,6 +45,7 @@ impl ShardHost {
         for number in oldest {
             for held in self.wal.segment_streams(number) {
                 let share = SegmentShare {
+                    first_offset: held.first_offset,
                     last_offset: held.last_offset,
                     max_time_ms: held.max_time_ms,
                     bytes: held.bytes,
