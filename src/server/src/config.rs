@@ -45,7 +45,6 @@ pub struct StorageConfig {
 /// The executors' share of the configuration.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
-    pub preempt_us: u64,
     /// 0: never spin.
     pub spin_us: u64,
     pub ring_entries: u32,

@@ -18,6 +18,20 @@ pub struct ServerFacts {
 
 impl ServerFacts {
     pub fn new(version: String, data_dir: String) -> Self {
-        Self { version, data_dir, started: Instant::now(), shutdown: ShutdownFlag::default() }
+        Self {
+            version,
+            data_dir,
+            started: Instant::now(),
+            shutdown: ShutdownFlag::default(),
+            may_serve: AtomicBool::new(false),
+        }
+    }
+
+    pub fn let_serve(&self) {
+        self.may_serve.store(true, Ordering::Release);
+    }
+
+    pub fn may_serve(&self) -> bool {
+        self.may_serve.load(Ordering::Acquire)
     }
 }

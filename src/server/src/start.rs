@@ -61,6 +61,10 @@ pub enum StartError {
 /// Ring depth of glommio's own rings: they carry timers and the wait for ours.
 const GLOMMIO_RING_DEPTH: usize = 128;
 const GLOMMIO_IO_MEMORY: usize = 256 * 1024;
+/// Longer than any wait. glommio 0.9 parks for ever when this timer runs out between its arming and
+/// the first look at the run queue, which a busy machine makes happen; and a core, which is its
+/// executor's only task, has nobody to be preempted for.
+const GLOMMIO_PREEMPT: Duration = Duration::from_secs(3600);
 
 /// Runs the server until SIGTERM or SIGINT. `on_ready` is called once, when all cores take
 /// connections.
@@ -256,7 +260,7 @@ fn spawn_core(
         .name(&format!("core-{core}"))
         .io_memory(GLOMMIO_IO_MEMORY)
         .ring_depth(GLOMMIO_RING_DEPTH)
-        .preempt_timer(Duration::from_micros(config.executor.preempt_us))
+        .preempt_timer(GLOMMIO_PREEMPT)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
     if config.executor.spin_us > 0 && start.config.cpu.is_some() {
         builder = builder.spin_before_park(Duration::from_micros(config.executor.spin_us));

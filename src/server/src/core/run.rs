@@ -57,10 +57,13 @@ pub struct ShardStart {
 /// What a core tells the thread that started it.
 #[derive(Debug)]
 pub enum CoreEvent {
+    /// Has opened its shards and knows all topics; waits for leave to serve.
+    Opened {
+        unavailable: Vec<(ShardId, String)>,
+    },
     /// Takes connections. `topics`: how many there are.
     Serving {
         topics: usize,
-        unavailable: Vec<(ShardId, String)>,
     },
     Failed {
         core: CoreId,
