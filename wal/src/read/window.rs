@@ -15,6 +15,8 @@ use crate::device::DeviceError;
 const READ_BYTES: usize = 512 * 1024;
 /// Read ahead at most, bytes.
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// A part's length is a multiple of this, or ends where the blocks end, bytes.
+const PART_UNIT: u64 = 64 * 1024;
 /// A part up to this length has memory of its own, a longer one takes a chunk, bytes.
 const SMALL_PART_BYTES: u64 = 256 * 1024;
 
@@ -50,7 +52,8 @@ pub(crate) struct Window {
     /// Where the next part begins.
     planned: u64,
     ahead: u64,
-    last_offset: u64,
+    /// Of the last plan.
+    last_offset: Option<u64>,
     /// Memory that blocks across parts are put together in.
     joint: AlignedBuffer,
 }
@@ -64,7 +67,7 @@ impl Window {
             next_number: first_number,
             planned: 0,
             ahead,
-            last_offset: 0,
+            last_offset: None,
             joint: AlignedBuffer::zeroed(0),
         }
     }
@@ -96,33 +99,31 @@ impl Window {
             self.parts.clear();
             if self.planned != offset {
                 self.planned = offset;
-                self.ahead = self.ahead.min(bytes.max(1));
+                // A jump: what is read ahead starts small again.
+                if self.last_offset.is_some() {
+                    self.ahead = self.ahead.min(bytes);
+                }
             }
         }
-        if offset > self.last_offset {
-            self.ahead = (self.ahead * 2).clamp(bytes.min(AHEAD_BYTES_MAX), AHEAD_BYTES_MAX);
-        }
-        self.last_offset = offset;
-        let mut orders = Vec::new();
         let chunk = chunks.chunk_bytes() as u64;
-        let target = end.min(offset + bytes.max(self.ahead));
+        if self.last_offset.is_some_and(|last| offset > last) {
+            self.ahead *= 2;
+        }
+        self.ahead = self.ahead.clamp(1, AHEAD_BYTES_MAX.min(2 * chunk));
+        self.last_offset = Some(offset);
+
+        // Two parts ahead: one is read while the other is used.
+        let step = (self.ahead / 2).clamp(1, chunk);
         let needed = end.min(offset + bytes);
-        // Read on in large parts: half of what is ahead may be used up before the next is begun.
+        let mut orders = Vec::new();
         while self.planned < needed
-            || self.planned < target && self.planned < offset + self.ahead / 2
+            || self.planned < end && self.planned - offset <= self.ahead - step
         {
-            let want = (target - self.planned).max(self.ahead / 2).min(chunk).max(1);
-            let to = end.min(self.planned + want.next_multiple_of(4096).min(chunk));
-            let to = self.whole_units(to, end);
+            let want = needed.saturating_sub(self.planned).max(step).next_multiple_of(PART_UNIT);
+            let to = end.min(self.planned + want.min(chunk));
             self.add_part(to, chunks, tail, &mut orders);
         }
         orders
-    }
-
-    /// A part ends where a chunk can end; what `end` cuts off is whole blocks already.
-    fn whole_units(&self, to: u64, end: u64) -> u64 {
-        let bytes = (to - self.planned).next_multiple_of(64 * 1024);
-        end.min(self.planned + bytes)
     }
 
     fn add_part(
