@@ -90,7 +90,8 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     let mesh = Mesh::new(usize::from(cores), config.mesh_depth);
     let (events, inbox) = channel();
     watch_signals(events.clone())?;
-    let direct_ports = listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
+    let mut direct_ports: Vec<u16> =
+        listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
     let starts = core_starts(&config, &data, map, &mesh, &facts, listeners, &events);
     let mut threads = Vec::new();
     for start in starts {

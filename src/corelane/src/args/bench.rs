@@ -182,7 +182,7 @@ pub enum Space {
 }
 
 /// The payload's sequence number and checksum have to fit.
-const SIZE_BYTES_MIN: u64 = 16;
+const SIZE_BYTES_MIN: u64 = 24;
 
 impl BenchCommand {
     pub fn load(&self) -> &BenchLoad {

@@ -152,7 +152,7 @@ fn wrong_usage_says_what_to_do() {
         ("topic alter a", "nothing to change"),
         ("consume t --format %x", "%x is no field"),
         ("produce t --ack fast", "durable, memory or none"),
-        ("bench produce --size 8", "at least 16"),
+        ("bench produce --size 8", "at least 24"),
         ("bench produce --size 1MiB --batch 9", "at most 8388608"),
         ("bench produce --duration 0", "more than 0"),
         ("bench produce --data-dir d", "--embedded"),

@@ -84,7 +84,6 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
             retention_check_ms: ms(storage.retention_check),
         },
         executor: ExecutorConfig {
-            preempt_us: us(executor.preempt_timer),
             spin_us: us(executor.spin),
             ring_entries: executor.ring_entries,
             receive_buffers: saturated(executor.receive_buffers),

@@ -134,7 +134,6 @@ macro_rules! options {
 
 /// Room for one frame of the largest size: with less, such a frame would wait for ever.
 const FRAME: u64 = limits::FRAME_BYTES_MAX as u64;
-const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
 
@@ -216,8 +215,6 @@ options! {
 
     /// The executor of each core. The defaults suit; measure before changing them.
     executor: ExecutorConfig {
-        /// How often a busy core looks at its sockets.
-        preempt_timer: Time = "500us", Bounds::within(50 * US, 100 * MS), Restart;
         /// How long an idle core looks for work before it sleeps. Costs CPU, saves wake-ups; only
         /// on pinned cores.
         spin: Time = "0", Bounds::within(0, S), Restart;

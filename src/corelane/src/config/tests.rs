@@ -52,7 +52,6 @@ fn defaults_are_good_and_as_documented() {
     assert_eq!(config.storage.retention_check, Duration::from_secs(1));
     assert_eq!(config.storage.prepare_bytes_at_start, 16 << 20);
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Text, "info"));
-    assert_eq!(config.executor.preempt_timer, Duration::from_micros(500));
     assert_eq!(config.executor.spin, Duration::ZERO);
     assert_eq!(config.executor.ring_entries, 4096);
     assert_eq!(config.executor.receive_buffers, 128);
@@ -190,7 +189,7 @@ fn wrong_values_say_key_value_range_and_place() {
         ("server.data_dir = ''", &["server.data_dir", "empty"]),
         ("mesh.depth = 1000", &["a power of two"]),
         ("log.format = 'xml'", &["neither text nor json"]),
-        ("executor.preempt_timer = '1s'", &["50us to 100ms"]),
+        ("executor.spin = '2s'", &["0 to 1s"]),
     ] {
         let problem = toml_problem(toml);
         for part in parts {

@@ -57,7 +57,7 @@ fn bytes_kept_are_bounded() {
     let mut kept = kept.text().lines().map(|offset| offset.parse::<u64>().unwrap());
     let oldest = kept.next().unwrap();
     assert!(oldest >= first);
-    assert_eq!(kept.last(), Some(next - 1));
+    assert_eq!(kept.next_back(), Some(next - 1));
     server.stop();
     // What is gone stays gone.
     let server = launch(&data).start();
