@@ -1,5 +1,6 @@
 //! Why a command failed: one sentence with the next step.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ pub enum CommandError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Directory(#[from] wal::directory::DirectoryError),
-    #[error(transparent)]
+    #[error("{}", bench_sentence(.0))]
     Bench(#[from] bench::BenchError),
     #[error("cannot find {name}: {source}; give an address such as 127.0.0.1:7300")]
     Resolve { name: String, source: io::Error },
@@ -53,11 +54,22 @@ impl CommandError {
 /// What the client says, without its codes and with the next step of someone at a prompt.
 fn client_sentence(error: &client::Error) -> String {
     match error {
-        client::Error::Connect { address, source } => format!(
-            "cannot connect to {address} ({source}); start a server with `corelane serve`, or name \
-             its address with --server"
-        ),
+        client::Error::Connect { address, source } => no_server(address, source),
         client::Error::Server(rejection) => rejection.message.clone(),
         error => error.to_string(),
     }
+}
+
+fn bench_sentence(error: &bench::BenchError) -> String {
+    match error {
+        bench::BenchError::Connect { address, source } => no_server(address, source),
+        error => error.to_string(),
+    }
+}
+
+fn no_server(address: impl fmt::Display, source: &io::Error) -> String {
+    format!(
+        "cannot connect to {address} ({source}); start a server with `corelane serve`, or name its \
+         address with --server"
+    )
 }
