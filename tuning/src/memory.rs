@@ -10,8 +10,10 @@ const MIB: u64 = 1 << 20;
 
 /// The caches get at least this, all cores together.
 pub const CACHE_BYTES_MIN: u64 = 64 * MIB;
-/// More cache than this per core is given only when configured.
-pub const CACHE_BYTES_PER_CORE_MAX: u64 = 4096 * MIB;
+/// More cache than this per core is given only when configured: until a cache has been filled
+/// once, every new page of it costs (the kernel clears it), and a small one stays in the CPU's
+/// caches.
+pub const CACHE_BYTES_PER_CORE_MAX: u64 = 512 * MIB;
 /// What the process needs beside its caches.
 pub const RESERVED_BYTES: u64 = 64 * MIB;
 /// What each core needs beside its cache.
@@ -42,7 +44,7 @@ impl MemoryLimit {
     }
 
     /// The default cache budget of the whole process in bytes: a quarter of the limit, but at
-    /// least 64 MiB, at most 4 GiB per core, and never what the process and its cores need beside
+    /// least 64 MiB, at most 512 MiB per core, and never what the process and its cores need beside
     /// it (64 MiB and 16 MiB per core) unless that would leave less than 64 MiB.
     pub fn cache_budget_bytes(&self, cores: usize) -> u64 {
         let cores = cores.max(1) as u64;
@@ -100,8 +102,8 @@ mod tests {
             let limit = MemoryLimit { bytes: mib * MIB, source: MemorySource::Machine };
             limit.cache_budget_bytes(cores) / MIB
         };
-        assert_eq!(budget(8192, 4), 2048);
-        assert_eq!(budget(512 * 1024, 2), 8192);
+        assert_eq!(budget(4096, 4), 1024);
+        assert_eq!(budget(512 * 1024, 2), 1024);
         assert_eq!(budget(256, 1), 64);
         assert_eq!(budget(32, 1), 64);
         // A quarter would be 320 MiB; 64 + 72 x 16 are needed beside the cache.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use model::CoreId;
 use model::reply::CoreAddress;
@@ -14,6 +15,8 @@ use crate::placement::ShardMap;
 
 /// Connections the kernel queues for a listener before it refuses.
 const BACKLOG: i32 = 4096;
+/// How long a port in use is tried again.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// One core's sockets and where clients reach it.
 #[derive(Debug)]
@@ -72,14 +75,27 @@ fn refuse_taken(address: SocketAddr) -> Result<(), ListenError> {
     if address.port() == 0 {
         return Ok(());
     }
-    bind(address, false).map(drop)
+    bind_patiently(address).map(drop)
+}
+
+/// A server that was killed holds its port until the kernel has cleaned up behind it.
+fn bind_patiently(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+    let began = Instant::now();
+    loop {
+        match bind(address, false) {
+            Err(ListenError::InUse { .. }) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The base port plus one plus the core's number, or any when that is taken.
 fn bind_direct(address: SocketAddr, core: CoreId) -> Result<OwnedFd, ListenError> {
     let wanted = address.port().checked_add(1).and_then(|port| port.checked_add(core.0));
     if let Some(port) = wanted
-        && let Ok(socket) = bind(SocketAddr::new(address.ip(), port), false)
+        && let Ok(socket) = bind_patiently(SocketAddr::new(address.ip(), port))
     {
         return Ok(socket);
     }

@@ -71,15 +71,26 @@ impl Input {
         if self.available < FRAME_HEADER_BYTES {
             return Ok(None);
         }
+        if let Some(bytes) = self.contiguous(0, FRAME_HEADER_BYTES)
+            && let Some(bytes) = bytes.first_chunk()
+        {
+            return FrameHeader::parse(bytes).map(Some);
+        }
         let mut bytes = [0u8; FRAME_HEADER_BYTES];
-        self.copy_to(&mut bytes);
+        self.copy_to(0, &mut bytes);
         FrameHeader::parse(&bytes).map(Some)
     }
 
-    /// Fills `out` from what comes next. The caller knows that it is there.
-    fn copy_to(&self, out: &mut [u8]) {
+    /// `length` bytes from `from` on where they lie in the first piece, as they mostly do.
+    pub fn contiguous(&self, from: usize, length: usize) -> Option<&[u8]> {
+        let start = self.taken + from;
+        self.pieces.front()?.bytes().get(start..start + length)
+    }
+
+    /// Fills `out` from `from` on. The caller knows that it is there.
+    pub fn copy_to(&self, from: usize, out: &mut [u8]) {
         let mut filled = 0;
-        for part in self.parts(0, out.len()) {
+        for part in self.parts(from, out.len()) {
             out[filled..filled + part.len()].copy_from_slice(part);
             filled += part.len();
         }
@@ -88,6 +99,10 @@ impl Input {
     /// `length` bytes from `from` on, counted from what has not been taken.
     pub fn parts(&self, from: usize, length: usize) -> Parts<'_> {
         let mut parts = Parts::new();
+        if let Some(whole) = self.contiguous(from, length) {
+            parts.push(whole);
+            return parts;
+        }
         let mut skip = self.taken + from;
         let mut wanted = length;
         for piece in &self.pieces {

@@ -2,7 +2,9 @@
 
 use model::{ErrorCode, Rejection};
 use protocol::batch::BATCH_HEADER_BYTES;
-use protocol::{FRAME_HEADER_BYTES, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, split_batches};
+use protocol::{
+    FRAME_HEADER_BYTES, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, check_batch, split_batches,
+};
 use smallvec::SmallVec;
 
 use super::{Core, open_shard_in, unknown_shard};
@@ -29,15 +31,11 @@ impl Core {
             return Ok(());
         }
         let length = header.length as usize;
-        let Some(batches_bytes) = length.checked_sub(BATCHES_AT + BATCH_HEADER_BYTES) else {
-            self.refuse(
-                id,
-                header.correlation,
-                &malformed("the publish ends before its first batch"),
-            );
+        if length < BATCHES_AT + BATCH_HEADER_BYTES {
+            let rejection = malformed("the publish ends before its first batch");
+            self.refuse(id, header.correlation, &rejection);
             return Ok(());
-        };
-        let batches_bytes = batches_bytes + BATCH_HEADER_BYTES;
+        }
         let head = match parse_head(input) {
             Ok(head) => head,
             Err(rejection) => {
@@ -53,6 +51,7 @@ impl Core {
         let origin =
             Origin { connection: id, correlation: header.correlation, cost: header.length };
         let core = self.map.core_of(shard);
+        let batches_bytes = length - BATCHES_AT;
         if core == self.out.core() {
             self.produce_here(origin, &head, input, batches_bytes)
         } else {
@@ -91,23 +90,29 @@ impl Core {
             ack: head.ack,
             deadline_ms: head.deadline_ms,
         };
+        if head.batch_count == 1 {
+            match check_batch(&parts) {
+                Ok(header) => {
+                    self.counters.messages_in += u64::from(header.records_count);
+                    let one = std::iter::once(BatchSlices { header, bytes: &parts });
+                    host.produce(&self.clock, &terms, one, &mut self.out);
+                }
+                Err(error) => self.out.reject(origin, error.into()),
+            }
+            return Ok(());
+        }
         match check_all(&parts, head.batch_count) {
             Ok(spans) => {
                 self.counters.messages_in += records(&spans);
-                if let [only] = &spans[..] {
-                    let one = BatchSlices { header: only.header, bytes: &parts };
-                    host.produce(&self.clock, &terms, std::iter::once(one), &mut self.out);
-                } else {
-                    let slices: Vec<Parts<'_>> = spans
-                        .iter()
-                        .map(|s| input.parts(BATCHES_AT + s.range.start, s.range.len()))
-                        .collect();
-                    let batches = spans
-                        .iter()
-                        .zip(&slices)
-                        .map(|(span, bytes)| BatchSlices { header: span.header, bytes });
-                    host.produce(&self.clock, &terms, batches, &mut self.out);
-                }
+                let slices: Vec<Parts<'_>> = spans
+                    .iter()
+                    .map(|s| input.parts(BATCHES_AT + s.range.start, s.range.len()))
+                    .collect();
+                let batches = spans
+                    .iter()
+                    .zip(&slices)
+                    .map(|(span, bytes)| BatchSlices { header: span.header, bytes });
+                host.produce(&self.clock, &terms, batches, &mut self.out);
             }
             Err(rejection) => self.out.reject(origin, rejection),
         }
@@ -148,16 +153,11 @@ impl Core {
 type Spans = SmallVec<[protocol::BatchSpan; 1]>;
 
 fn parse_head(input: &Input) -> Result<ProduceHead, Rejection> {
-    let parts = input.parts(FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES);
-    let parsed = match &parts[..] {
-        [whole] => ProduceHead::parse(whole),
-        split => {
+    let parsed = match input.contiguous(FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES) {
+        Some(bytes) => ProduceHead::parse(bytes),
+        None => {
             let mut bytes = [0u8; PRODUCE_HEAD_BYTES];
-            let mut filled = 0;
-            for part in split {
-                bytes[filled..filled + part.len()].copy_from_slice(part);
-                filled += part.len();
-            }
+            input.copy_to(FRAME_HEADER_BYTES, &mut bytes);
             ProduceHead::parse(&bytes)
         }
     };

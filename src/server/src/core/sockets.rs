@@ -97,6 +97,8 @@ impl Core {
             None => {
                 connection.peer_closed = true;
                 self.drain_if_done_reading(id);
+                // It may have been on its way out already.
+                self.close_if_done(id);
             }
             Some(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
                 self.close_if_done(id);
