@@ -10,11 +10,18 @@ use crate::format::{FORMAT, FormatError, names};
 
 /// A slot's length when it is made, bytes: room for about a thousand segments.
 const SLOT_BYTES: u64 = 64 * 1024;
+/// No slot grows longer than this, bytes: a quarter of a million segments.
+const SLOT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The manifest and its two files.
 pub(super) struct Opened {
     pub manifest: Manifest,
     pub files: [FileId; 2],
+}
+
+/// A file's length as it is read: one that was not made to its end may have any.
+fn whole_units(bytes: u64, unit: usize) -> usize {
+    (bytes.clamp(1, SLOT_BYTES_MAX) as usize).next_multiple_of(unit)
 }
 
 /// Whether there is a good manifest, of any shard. What is opened is closed again.
@@ -25,7 +32,7 @@ pub(super) fn is_there<D: LogDevice>(
     let mut there = false;
     for name in names::MANIFESTS {
         let Some((file, bytes)) = disk.open(name)? else { continue };
-        let data = disk.read(file, 0, bytes as usize);
+        let data = disk.read(file, 0, whole_units(bytes, disk.device.block_bytes()));
         there |= data.is_ok_and(|data| {
             let parsed = Manifest::parse(&data, &config.secret);
             matches!(parsed, Ok(_) | Err(FormatError::Newer(_)))
@@ -47,7 +54,8 @@ pub(super) fn open<D: LogDevice>(
         let Some((file, bytes)) = disk.open(name)? else { continue };
         files[slot] = Some(file);
         let error = |error| OpenError::Device { doing: "reading", file: name.to_owned(), error };
-        let data = disk.read(file, 0, bytes as usize).map_err(error)?;
+        let bytes = whole_units(bytes, disk.device.block_bytes());
+        let data = disk.read(file, 0, bytes).map_err(error)?;
         match Manifest::parse(&data, &config.secret) {
             Ok(found) => {
                 if best.as_ref().is_none_or(|best| best.number < found.number) {

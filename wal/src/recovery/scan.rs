@@ -41,6 +41,13 @@ impl Chain {
         }
     }
 
+    /// Whether the manifest has named this very place as the segment's begin.
+    pub fn is_announced_by(&self, next: &Segment) -> bool {
+        next.first_sequence == self.next_sequence
+            && next.first_lsn == self.next_lsn
+            && next.previous_crc == self.previous_crc
+    }
+
     pub fn accept(&mut self, block: &Block) {
         self.next_lsn = block.header.last_lsn() + 1;
         self.next_sequence = block.header.sequence + 1;

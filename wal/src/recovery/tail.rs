@@ -8,8 +8,8 @@ use crate::buffer::AlignedBuffer;
 use crate::device::{Action, DeviceError, FileId, LogDevice};
 use crate::error::OpenError;
 use crate::fold::Cut;
-use crate::format::block::{BlockHeader, MAGIC};
-use crate::format::{names, u32_at};
+use crate::format::block::{BlockHeader, HEADER_BYTES, MAGIC};
+use crate::format::{names, u32_at, u64_at};
 use crate::segments::Segment;
 
 /// Copied at once when a tail is set aside, bytes.
@@ -91,6 +91,28 @@ fn strays_in<D: LogDevice>(
         offset += step;
     }
     scan.finish(disk);
+}
+
+/// A block at the log's end whose header has been changed: a crash cannot leave that, since a
+/// header lies in one sector. No one calls it durable, so it is cut, but not without a trace.
+pub(super) fn changed_header<D: LogDevice>(
+    disk: &mut Blocking<'_, D>,
+    place: Place<'_>,
+    segment: &Segment,
+    from: u64,
+    chain: &Chain,
+) -> Option<CutRange> {
+    if from + place.unit as u64 > segment.bytes {
+        return None;
+    }
+    let head = disk.read(segment.file, from, place.unit).ok()?;
+    let head = head.get(..HEADER_BYTES)?;
+    let ours = u32_at(head, 0) == MAGIC
+        && u64_at(head, 16) == segment.number
+        && u64_at(head, 32) == chain.next_sequence;
+    let bytes = u64::from(u32_at(head, 80)).next_multiple_of(place.unit as u64);
+    let to = from + bytes.clamp(place.unit as u64, segment.bytes - from);
+    ours.then_some(CutRange { segment: segment.number, file: segment.file, from, to })
 }
 
 /// The strays that belong to the tail that was under way when the last run ended.

@@ -232,8 +232,16 @@ impl<D: LogDevice> Audit<'_, D> {
         Ok(found)
     }
 
-    /// Whether the log goes on in the next segment's first block.
+    /// Whether the log goes on in the next segment: the manifest says so, or its first block does.
     fn continues_in(&mut self, next: &SegmentRecord, walk: &Walk) -> Result<bool, DeviceError> {
+        let announced = next.state != SegmentState::Pool
+            && next.first_lsn == walk.next_lsn
+            && walk.follows.is_some_and(|follows| {
+                follows.sequence == next.first_sequence && follows.previous_crc == next.previous_crc
+            });
+        if announced {
+            return Ok(true);
+        }
         let Some(mut file) = self.source.open(&names::segment(next.number))? else {
             return Ok(false);
         };
