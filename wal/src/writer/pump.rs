@@ -24,6 +24,7 @@ impl Wal {
     /// Hands over what is due.
     pub(crate) fn pump<D: LogDevice>(&mut self, device: &mut D) {
         self.segments.wanted = false;
+        let active = self.segments.active;
         while self.failure.is_none()
             && self.writer.in_flight.len() < self.config.writes_in_flight as usize
         {
@@ -48,6 +49,10 @@ impl Wal {
             }
             self.writer.closed_bytes -= padded as u64;
             self.submit_block(device, group);
+        }
+        if self.segments.active != active {
+            // The pool has given one away: the next is made now, not at the next tick.
+            self.start_job(device);
         }
         self.write_manifest(device);
     }
