@@ -221,7 +221,13 @@ impl ShardHost {
             }
         }
         self.readers.idle_cursors = kept;
-        self.readers.seeks.retain(|seek| seek.origin.connection != connection);
+        for pending in std::mem::take(&mut self.readers.seeks) {
+            if pending.origin.connection == connection {
+                self.wal.close_seek(pending.seek);
+            } else {
+                self.readers.seeks.push(pending);
+            }
+        }
         self.stalled.retain(|stalled| *stalled != connection);
     }
 
