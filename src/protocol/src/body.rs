@@ -4,6 +4,7 @@
 //! A fixed structure is an rkyv archive with unaligned little-endian fields, so its bytes are its
 //! fields in order with nothing between them, and it is read where it lies.
 
+use model::limits::FRAME_BYTES_MAX;
 use model::{ConsumerName, ErrorCode, NameError, Rejection, TopicName};
 use rkyv::api::low::LowValidator;
 use rkyv::bytecheck::CheckBytes;
@@ -203,8 +204,17 @@ pub(crate) fn put_list<T>(
     elements: &[T],
     mut put: impl FnMut(&mut Vec<u8>, &T) -> Result<(), TooLarge>,
 ) -> Result<(), TooLarge> {
+    let start = out.len();
     out.extend_from_slice(&(elements.len() as u32).to_le_bytes());
-    elements.iter().try_for_each(|element| put(out, element))
+    for element in elements {
+        put(out, element)?;
+        // No further than a frame goes: the list may be a thousand times that.
+        let (bytes, max) = (out.len() - start, FRAME_BYTES_MAX as usize);
+        if bytes > max {
+            return Err(TooLarge { what: "a list", bytes, max });
+        }
+    }
+    Ok(())
 }
 
 /// The longest front of `text` that fits `bytes_max` and ends between characters.

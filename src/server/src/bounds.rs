@@ -9,6 +9,19 @@ pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
 pub const MESH_REQUESTS_MAX: u32 = 65_536;
 /// Messages in one batch between cores.
 pub const MESH_BATCH_MAX: usize = 1_024;
+/// Bytes handed to one connection by one shard and not yet sent, over all its readers; past this
+/// they wait.
+pub const CONNECTION_UNSENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of publishes from other cores that wait in one shard for room in the log's backlog.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A connection that has not said `Hello` by then is closed, seconds.
+pub const GREETING_SECONDS_MAX: u64 = 10;
+/// A frame that has not come whole by then, while memory is short, costs its connection, seconds.
+pub const PARTIAL_FRAME_SECONDS_MAX: u64 = 60;
+/// A closing connection that does not take its last replies by then is cut, seconds.
+pub const DRAINING_SECONDS_MAX: u64 = 10;
+/// Bytes sent and not acknowledged by the peer's machine for so long end the connection, seconds.
+pub const PEER_SILENT_SECONDS_MAX: u32 = 60;
 /// Fetch cursors kept open in a shard between fetches.
 pub const FETCH_CURSORS_MAX: usize = 256;
 /// Readers (subscriptions and waiting fetches) in one shard.

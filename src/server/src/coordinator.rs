@@ -46,6 +46,8 @@ struct Step {
     /// Owning shards that have not answered.
     awaited: usize,
     failed: Option<Rejection>,
+    /// Owning shards that could not for the moment; asked again at the next tick.
+    again: Vec<PartitionIndex>,
     at_start: bool,
 }
 
@@ -143,8 +145,9 @@ impl Coordinator {
                 shards: record.shards.to_vec(),
                 spec,
                 streams,
-                awaited: lacking.len(),
+                awaited: 0,
                 failed: None,
+                again: Vec::new(),
                 at_start: true,
             };
             if lacking.is_empty() {
@@ -153,18 +156,7 @@ impl Coordinator {
             }
             self.starting += 1;
             tracing::info!(topic = %step.spec.name, partitions = lacking.len(), "completing a topic change that was cut short");
-            self.ask_shards(
-                step,
-                &lacking,
-                |spec, index, stream| {
-                    if stream == StreamId(0) {
-                        ShardRequest::EnsurePartition { spec, index }
-                    } else {
-                        ShardRequest::AlterPartition { spec, index }
-                    }
-                },
-                out,
-            );
+            self.ask_shards(step, lacking, out);
         }
         for grave in host.engine().tombstones().collect::<Vec<_>>() {
             let all: Vec<_> =
@@ -180,11 +172,12 @@ impl Coordinator {
                     config: grave.config.clone(),
                     config_version: grave.config_version,
                 }),
-                awaited: all.len(),
+                awaited: 0,
                 failed: None,
+                again: Vec::new(),
                 at_start: false,
             };
-            self.ask_shards(step, &all, delete_request, out);
+            self.ask_shards(step, all, out);
         }
     }
 
@@ -338,6 +331,7 @@ impl Coordinator {
             spec: Arc::new(spec),
             streams,
             failed: None,
+            again: Vec::new(),
             at_start: false,
         });
         let to = ReplyTo::Coordinator { step: narrow(step), index: OWN_ENTRY };
@@ -365,41 +359,49 @@ impl Coordinator {
                     *slot = stream;
                 }
             }
+            ShardAnswer::Partition(Err(rejection))
+                if index != OWN_ENTRY && rejection.code.is_retryable() =>
+            {
+                step.again.push(index);
+            }
             ShardAnswer::Partition(Err(rejection)) => step.failed = Some(rejection),
             _ => {}
         }
         if index == OWN_ENTRY && step.failed.is_none() {
             let step = self.steps.remove(key);
             let all: Vec<_> = (0..).zip(&step.shards).map(|(i, _)| PartitionIndex(i)).collect();
-            let ask = match step.kind {
-                StepKind::Create => |spec, index, _| ShardRequest::EnsurePartition { spec, index },
-                StepKind::Alter => |spec, index, _| ShardRequest::AlterPartition { spec, index },
-                StepKind::Delete => delete_request,
-            };
-            return self.ask_shards(Step { awaited: all.len(), ..step }, &all, ask, out);
+            return self.ask_shards(step, all, out);
         }
-        if step.awaited == 0 {
+        if step.awaited == 0 && step.again.is_empty() {
             let step = self.steps.remove(key);
             self.finish(clock, step, shard, out);
         }
     }
 
-    fn ask_shards(
-        &mut self,
-        step: Step,
-        indexes: &[PartitionIndex],
-        request: impl Fn(Arc<PartitionSpec>, PartitionIndex, StreamId) -> ShardRequest,
-        out: &mut Outbox,
-    ) {
-        let shards = step.shards.clone();
-        let streams = step.streams.clone();
-        let spec = Arc::clone(&step.spec);
-        let key = narrow(self.steps.insert(step));
-        for index in indexes {
+    /// Asks again those shards that could not do their part when they were asked: shard 0 has
+    /// decided, so the change must come to its end.
+    pub fn tick(&mut self, out: &mut Outbox) {
+        let waiting = self.steps.iter().filter(|(_, step)| step.awaited == 0);
+        for key in waiting.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.ask(key, out);
+        }
+    }
+
+    fn ask_shards(&mut self, step: Step, indexes: Vec<PartitionIndex>, out: &mut Outbox) {
+        let key = self.steps.insert(Step { awaited: 0, again: indexes, ..step });
+        self.ask(key, out);
+    }
+
+    /// Asks the shards of the partitions that are still to be done.
+    fn ask(&mut self, key: usize, out: &mut Outbox) {
+        let Some(step) = self.steps.get_mut(key) else { return };
+        for index in std::mem::take(&mut step.again) {
+            step.awaited += 1;
             let at = index.0 as usize;
-            let shard = shards[at];
-            let request = Box::new(request(Arc::clone(&spec), *index, streams[at]));
-            let reply_to = ReplyTo::Coordinator { step: key, index: *index };
+            let request = step.kind.request(Arc::clone(&step.spec), index, step.streams[at]);
+            let shard = step.shards[at];
+            let reply_to = ReplyTo::Coordinator { step: narrow(key), index };
+            let request = Box::new(request);
             out.send(self.map.core_of(shard), Message::Request { shard, reply_to, request });
         }
     }
@@ -425,7 +427,8 @@ impl Coordinator {
         let reply = match step.kind {
             StepKind::Delete => {
                 self.topics.remove(&step.spec.topic);
-                self.broadcast(&MetadataChange::Deleted(step.spec.name.clone()), out);
+                let (id, name) = (step.spec.topic, step.spec.name.clone());
+                self.broadcast(&MetadataChange::Deleted { id, name }, out);
                 if let Some(host) = shard {
                     let cleared = host.decide(|engine, journal| {
                         engine.tombstone_cleared(clock.unix_ms(), step.spec.topic, journal)
@@ -474,12 +477,21 @@ impl Coordinator {
     }
 }
 
-fn delete_request(
-    spec: Arc<PartitionSpec>,
-    index: PartitionIndex,
-    _stream: StreamId,
-) -> ShardRequest {
-    ShardRequest::DeletePartition { topic: spec.topic, index }
+impl StepKind {
+    /// What the owner of one partition is asked. `stream`: what is known of it, 0 for nothing; a
+    /// partition that a start finds with older settings is given the newer ones.
+    fn request(
+        self,
+        spec: Arc<PartitionSpec>,
+        index: PartitionIndex,
+        stream: StreamId,
+    ) -> ShardRequest {
+        match self {
+            Self::Create if stream == StreamId(0) => ShardRequest::EnsurePartition { spec, index },
+            Self::Create | Self::Alter => ShardRequest::AlterPartition { spec, index },
+            Self::Delete => ShardRequest::DeletePartition { topic: spec.topic, index },
+        }
+    }
 }
 
 fn narrow(key: usize) -> u32 {

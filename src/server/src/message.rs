@@ -135,7 +135,10 @@ pub struct ReportedPartition {
 pub enum MetadataChange {
     /// New or altered.
     Topics(Arc<[Arc<TopicInfo>]>),
-    Deleted(TopicName),
+    Deleted {
+        id: TopicId,
+        name: TopicName,
+    },
     /// All topics known at start have been told.
     Complete,
 }
@@ -193,6 +196,7 @@ pub enum Message {
     /// Bytes of a reader have left its connection.
     Sent {
         key: ReaderKey,
+        connection: ConnectionId,
         bytes: u64,
     },
     Credit {

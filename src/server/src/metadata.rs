@@ -1,7 +1,7 @@
 //! What topics exist, as one core knows it: immutable entries, replaced whole by messages from the
 //! core of shard 0. A hint for routing; the owning shard decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -34,8 +34,11 @@ impl Metadata {
                     self.topics.insert(topic.name.clone(), Arc::clone(topic));
                 }
             }
-            MetadataChange::Deleted(name) => {
-                self.topics.remove(&name);
+            MetadataChange::Deleted { id, name } => {
+                // A topic of the same name may have been created since.
+                if self.topics.get(&name).is_some_and(|topic| topic.id == id) {
+                    self.topics.remove(&name);
+                }
             }
             MetadataChange::Complete => self.complete = true,
         }
@@ -60,7 +63,7 @@ impl Metadata {
         if !names.is_empty() {
             let mut topics = Vec::new();
             let mut unknown = Vec::new();
-            for name in names {
+            for name in names.iter().collect::<BTreeSet<_>>() {
                 match self.find(name) {
                     Some(topic) => topics.push(Arc::clone(topic)),
                     None => unknown.push(name.clone()),
@@ -124,8 +127,10 @@ mod tests {
     fn named_topics_that_do_not_exist_are_said() {
         let mut metadata = Metadata::new();
         metadata.apply(MetadataChange::Topics([topic("a", 1)].into()));
-        metadata.apply(MetadataChange::Deleted(TopicName::parse("a").unwrap()));
         let name = TopicName::parse("a").unwrap();
+        metadata.apply(MetadataChange::Deleted { id: TopicId(9), name: name.clone() });
+        assert!(metadata.find(&name).is_some(), "another topic's deletion");
+        metadata.apply(MetadataChange::Deleted { id: TopicId(1), name: name.clone() });
         let Reply::Metadata { unknown, .. } = metadata.answer(std::slice::from_ref(&name), None, 0)
         else {
             panic!("not metadata")

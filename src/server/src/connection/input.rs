@@ -164,16 +164,21 @@ impl Input {
         self.pieces.iter().filter(|p| !matches!(p, Piece::Owned(_))).count()
     }
 
-    /// Copies what is here out of the pool, into one buffer with room for the rest of its frame.
-    /// Returns the bytes that buffer takes.
-    pub fn copy_out(&mut self) -> usize {
-        if self.pooled() == 0 {
-            return self.owned_bytes();
-        }
-        let frame = match self.next_header() {
+    /// The length of the frame that comes next, as far as it is known.
+    pub fn frame_bytes(&self) -> usize {
+        match self.next_header() {
             Ok(Some(header)) => header.length as usize,
             _ => FRAME_HEADER_BYTES,
-        };
+        }
+    }
+
+    /// Copies what is here out of the pool, into one buffer; with `reserve` it has room for the
+    /// rest of its frame.
+    pub fn copy_out(&mut self, reserve: bool) {
+        if self.pooled() == 0 {
+            return;
+        }
+        let frame = if reserve { self.frame_bytes() } else { 0 };
         let mut bytes = Vec::with_capacity(frame.max(self.available));
         for part in self.parts(0, self.available) {
             bytes.extend_from_slice(part);
@@ -181,7 +186,6 @@ impl Input {
         self.pieces.clear();
         self.taken = 0;
         self.pieces.push_back(Piece::Owned(bytes));
-        self.owned_bytes()
     }
 
     /// Bytes of memory held outside the pool.

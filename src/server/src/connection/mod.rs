@@ -67,6 +67,10 @@ pub struct Connection {
     pub held: usize,
     /// Bytes of memory its frame in the making takes outside the receive pool.
     pub partial_bytes: usize,
+    /// Since when a frame has been in the making there, nanoseconds of the core's clock; 0: none is.
+    pub partial_since_ns: u64,
+    /// When it came, or began to drain.
+    pub phase_since_ns: u64,
     /// By the client's number.
     pub subscriptions: AHashMap<u32, HeldSubscription>,
     /// Shards that hold readers or cursors for this connection.
@@ -90,7 +94,7 @@ pub enum Subscription {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, socket: OwnedFd, peer: Option<SocketAddr>) -> Self {
+    pub fn new(id: ConnectionId, socket: OwnedFd, peer: Option<SocketAddr>, now_ns: u64) -> Self {
         Self {
             id,
             socket,
@@ -107,6 +111,8 @@ impl Connection {
             queued: false,
             held: 0,
             partial_bytes: 0,
+            partial_since_ns: 0,
+            phase_since_ns: now_ns,
             subscriptions: AHashMap::new(),
             reader_shards: Vec::new(),
         }

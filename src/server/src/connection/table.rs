@@ -21,7 +21,12 @@ impl ConnectionTable {
         Self { core, slots: Slab::new(), generation: 0 }
     }
 
-    pub fn insert(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) -> ConnectionId {
+    pub fn insert(
+        &mut self,
+        socket: OwnedFd,
+        peer: Option<SocketAddr>,
+        now_ns: u64,
+    ) -> ConnectionId {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let id = ConnectionId {
@@ -29,7 +34,7 @@ impl ConnectionTable {
             index: u32::try_from(entry.key()).unwrap_or(u32::MAX),
             generation: self.generation,
         };
-        entry.insert(Connection::new(id, socket, peer));
+        entry.insert(Connection::new(id, socket, peer, now_ns));
         id
     }
 

@@ -70,18 +70,29 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.held_buffers -= connection.held;
         let mut held = input.pooled();
-        if self.held_buffers + held > self.config.held_buffers_max {
-            input.copy_out();
+        let mut refused = false;
+        if held > 0 && self.held_buffers + held > self.config.held_buffers_max {
+            // Whoever has been given room for its frame is read on, so that the room comes back;
+            // whoever has not waits with what it has sent so far.
+            let others = self.partial_bytes - connection.partial_bytes;
+            let wanted = others + input.frame_bytes();
+            let reserve = others == 0 || wanted <= self.config.partial_frame_bytes_max;
+            input.copy_out(reserve);
+            refused = !reserve;
             held = 0;
         }
         let partial = input.owned_bytes();
+        if partial == 0 {
+            connection.partial_since_ns = 0;
+        } else if connection.partial_since_ns == 0 {
+            connection.partial_since_ns = self.clock.now_ns();
+        }
         self.partial_bytes = self.partial_bytes - connection.partial_bytes + partial;
         self.held_buffers += held;
         connection.held = held;
         connection.partial_bytes = partial;
         connection.input = input;
-        let over = self.partial_bytes > self.config.partial_frame_bytes_max && partial > 0;
-        if over && connection.stall.is_none() {
+        if refused && connection.stall.is_none() {
             self.stall(id, Stall::PartialFrames);
         }
     }

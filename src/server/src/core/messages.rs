@@ -73,15 +73,23 @@ impl Core {
             Message::Answer { reply_to, answer } => self.on_answer(reply_to, *answer),
             Message::Taken { connection, cost } => self.release(connection, cost),
             Message::Deliver { connection, key, head, slices } => {
+                if !self.is_subscribed(connection, head.subscription, key) {
+                    // It was on its way when the subscription ended.
+                    let bytes = slices.iter().map(|slice| slice.len() as u64).sum();
+                    let core = self.map.core_of(key.shard);
+                    return self.out.send(core, Message::Sent { key, connection, bytes });
+                }
                 let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
                 self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
                 self.scratch.clear();
                 protocol::put_deliver_head(&mut self.scratch, &head, bytes);
                 self.push_payload(connection, &slices, key);
             }
-            Message::Sent { key, bytes } => self.with_shard(key.shard, |host, core| {
-                host.reader_sent(core.ring, key, bytes, core.out);
-            }),
+            Message::Sent { key, connection, bytes } => {
+                self.with_shard(key.shard, |host, core| {
+                    host.reader_sent(core.ring, key, connection, bytes, core.out);
+                });
+            }
             Message::Credit { key, bytes } => {
                 self.with_shard(key.shard, |host, _| host.add_credit(key, bytes));
             }
@@ -94,7 +102,7 @@ impl Core {
             Message::ConnectionClosed { connection } => {
                 for slot in &mut self.shards {
                     if let ShardSlot::Open(host) = slot {
-                        host.connection_closed(connection);
+                        host.connection_closed(connection, &mut self.out);
                     }
                 }
             }
@@ -194,6 +202,13 @@ impl Core {
         let reply = Reply::Subscribed { subscription: number, offset };
         self.push_reply(id, origin.correlation, &reply);
         self.release(id, origin.cost);
+    }
+
+    fn is_subscribed(&mut self, id: ConnectionId, number: u32, key: ReaderKey) -> bool {
+        self.connections.get_mut(id).is_some_and(|connection| {
+            let held = connection.subscriptions.get(&number);
+            held.is_some_and(|held| held.state == Subscription::Running(key))
+        })
     }
 
     /// Queues the head in `scratch` and the payload after it.

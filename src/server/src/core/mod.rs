@@ -82,6 +82,8 @@ pub struct Core {
     facts: Arc<ServerFacts>,
     /// The clock's timer has run out.
     tick_due: bool,
+    /// When silent connections are looked for next.
+    reap_at_ns: u64,
     /// There was work since the last tick.
     active: bool,
 }

@@ -73,7 +73,8 @@ impl Core {
         let host = match open_shard_in(&mut self.shards, slot, shard) {
             Ok(host) => host,
             Err(rejection) => {
-                self.out.reject(origin, rejection);
+                // Nothing has been counted in flight yet.
+                self.out.reject(Origin { cost: 0, ..origin }, rejection);
                 return Ok(());
             }
         };

@@ -28,6 +28,8 @@ use crate::token::Token;
 
 /// A core with nothing to do looks at its clock this much less often.
 const IDLE_TICKS: u64 = 10;
+/// How often silent connections are looked for.
+const REAP_EVERY_NS: u64 = 1_000_000_000;
 
 /// What one core is started with.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ impl CoreLoop {
             shutdown: Shutdown::new(),
             facts: start.facts,
             tick_due: false,
+            reap_at_ns: 0,
             active: true,
         };
         for completion in others {
@@ -282,6 +285,13 @@ impl Core {
             }
         }
         self.resume_accept();
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.tick(&mut self.out);
+        }
+        if self.clock.now_ns() >= self.reap_at_ns {
+            self.reap_at_ns = self.clock.now_ns() + REAP_EVERY_NS;
+            self.reap_silent();
+        }
     }
 
     fn resume_stalled(&mut self) {

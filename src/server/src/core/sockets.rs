@@ -7,7 +7,10 @@ use model::{ErrorCode, Rejection};
 use ring::ReceivedBuffer;
 
 use super::Core;
-use crate::bounds::OUTPUT_BYTES_MAX;
+use crate::bounds::{
+    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
+    PEER_SILENT_SECONDS_MAX,
+};
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
 use crate::token::Token;
@@ -27,14 +30,14 @@ impl Core {
             );
             return;
         }
-        if let Err(error) = rustix::net::sockopt::set_tcp_nodelay(&socket, true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
+        if let Err(error) = set_options(&socket) {
+            tracing::debug!(%error, "a socket option was refused");
         }
         let peer = rustix::net::getpeername(&socket)
             .ok()
             .flatten()
             .and_then(|address| std::net::SocketAddr::try_from(address).ok());
-        let id = self.connections.insert(socket, peer);
+        let id = self.connections.insert(socket, peer, self.clock.now_ns());
         tracing::debug!(peer = ?peer, core = %self.config.core, "connected");
         self.start_receive(id);
     }
@@ -68,6 +71,9 @@ impl Core {
     }
 
     pub(super) fn start_receive(&mut self, id: ConnectionId) {
+        if self.shutdown.under_way() {
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.receiving
             && !connection.peer_closed
@@ -116,6 +122,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.peer_closed && !connection.queued && connection.can_parse() {
             connection.phase = Phase::Draining;
+            connection.phase_since_ns = self.clock.now_ns();
             self.close_if_done(id);
         }
     }
@@ -143,13 +150,39 @@ impl Core {
         }
     }
 
+    /// Ends connections that keep a place and do nothing with it.
+    pub(super) fn reap_silent(&mut self) {
+        let now = self.clock.now_ns();
+        let older = |since: u64, seconds: u64| now.saturating_sub(since) > seconds * 1_000_000_000;
+        for id in self.connections.ids() {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let since = connection.partial_since_ns;
+            match connection.phase {
+                Phase::Greeting if older(connection.phase_since_ns, GREETING_SECONDS_MAX) => {
+                    let text = "no Hello came in time";
+                    let rejection = Rejection::new(ErrorCode::HandshakeRequired, text);
+                    self.close_with(id, 0, &rejection);
+                }
+                Phase::Open if since != 0 && older(since, PARTIAL_FRAME_SECONDS_MAX) => {
+                    let text = "a frame did not come whole in time while memory was short";
+                    self.close_with(id, 0, &Rejection::new(ErrorCode::Busy, text));
+                }
+                Phase::Draining if older(connection.phase_since_ns, DRAINING_SECONDS_MAX) => {
+                    connection.phase = Phase::Dead;
+                    self.close_if_done(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Looks again at the connections that wait for room of this core.
     pub(super) fn retry_stalled(&mut self) {
         for id in std::mem::take(&mut self.stalled) {
             let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
                 Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
                 Some(Stall::PartialFrames) => {
-                    self.partial_bytes <= self.config.partial_frame_bytes_max
+                    self.partial_bytes <= self.config.partial_frame_bytes_max / 2
                 }
                 _ => continue,
             };
@@ -196,7 +229,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         for (key, bytes) in connection.output.finish() {
             let core = self.map.core_of(key.shard);
-            self.out.send(core, Message::Sent { key, bytes });
+            self.out.send(core, Message::Sent { key, connection: id, bytes });
         }
         if let Err(error) = result {
             tracing::debug!(peer = connection.peer_text(), %error, "sending failed");
@@ -217,6 +250,7 @@ impl Core {
         tracing::info!(peer = connection.peer_text(), %rejection, "connection closed");
         connection.output.push(&self.scratch);
         connection.phase = Phase::Draining;
+        connection.phase_since_ns = self.clock.now_ns();
         self.mark_dirty(id);
     }
 
@@ -254,6 +288,14 @@ impl Core {
             self.out.send(core, Message::ConnectionClosed { connection: id });
         }
     }
+}
+
+/// Small frames leave at once, and a peer whose machine is gone is noticed.
+fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_user_timeout(socket, PEER_SILENT_SECONDS_MAX * 1000)
 }
 
 /// The refusal of a frame or body that does not follow the protocol.

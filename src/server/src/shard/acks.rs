@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::pending::{AckRun, Waiting};
 use super::{LogJournal, ShardHost};
-use crate::bounds::PENDING_REPLIES_MAX;
+use crate::bounds::{PENDING_REPLIES_MAX, WAITING_BYTES_MAX};
 use crate::clock::Clock;
 use crate::message::{CheckedBatch, Message, Origin, RemoteProduce, ReplyTo};
 use crate::outbox::Outbox;
@@ -41,12 +41,17 @@ impl ShardHost {
     /// Whether a publish of so many bytes can be taken now. If not, the connection is remembered
     /// and comes out of [`Self::take_unstalled`] later.
     pub fn admits(&mut self, bytes: usize, connection: crate::message::ConnectionId) -> bool {
-        let full = matches!(self.wal.room(bytes, false), wal::Room::Backlog)
-            || self.pending.len() >= PENDING_REPLIES_MAX;
+        let full = self.is_full(bytes);
         if full && !self.stalled.contains(&connection) {
             self.stalled.push(connection);
         }
         !full
+    }
+
+    /// Whether a publish of so many bytes has to wait.
+    pub(super) fn is_full(&self, bytes: usize) -> bool {
+        matches!(self.wal.room(bytes, false), wal::Room::Backlog)
+            || self.pending.len() >= PENDING_REPLIES_MAX
     }
 
     /// Appends the batches of one frame, in order, and arranges for the reply. A refused batch ends
@@ -135,21 +140,26 @@ impl ShardHost {
 
     /// A publish that came through the mesh; it waits its turn when the backlog is full.
     pub fn produce_remote(&mut self, clock: &Clock, produce: RemoteProduce, out: &mut Outbox) {
-        let full = !self.waiting.is_empty()
-            || matches!(self.wal.room(bytes_of(&produce), false), wal::Room::Backlog);
-        if full {
+        let bytes = bytes_of(&produce);
+        if self.waiting.is_empty() && !self.is_full(bytes) {
+            self.append_remote(clock, &produce, out);
+        } else if self.waiting_bytes + bytes <= WAITING_BYTES_MAX {
+            self.waiting_bytes += bytes;
             self.waiting.push_back(produce);
         } else {
-            self.append_remote(clock, &produce, out);
+            let text = "too much waits for this shard's disk; try again shortly";
+            out.reject(produce.origin, Rejection::new(ErrorCode::Busy, text));
         }
     }
 
     pub(super) fn resume_waiting(&mut self, clock: &Clock, out: &mut Outbox) {
         while let Some(next) = self.waiting.front() {
-            if matches!(self.wal.room(bytes_of(next), false), wal::Room::Backlog) {
+            let bytes = bytes_of(next);
+            if self.is_full(bytes) {
                 return;
             }
             if let Some(produce) = self.waiting.pop_front() {
+                self.waiting_bytes -= bytes;
                 self.append_remote(clock, &produce, out);
             }
         }

@@ -45,6 +45,7 @@ pub struct ShardHost {
     retention: Retention,
     /// Publishes of other cores that wait for room in the log's backlog.
     waiting: VecDeque<RemoteProduce>,
+    waiting_bytes: usize,
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
     /// Why the shard takes no writes, once it does not.
@@ -130,14 +131,10 @@ impl ShardHost {
 
     /// Connections that waited for room in the backlog and may now go on.
     pub fn take_unstalled(&mut self) -> Vec<ConnectionId> {
-        if self.stalled.is_empty() || !self.has_backlog_room() {
+        if self.stalled.is_empty() || self.is_full(model::limits::BATCH_BYTES_MAX as usize) {
             return Vec::new();
         }
         std::mem::take(&mut self.stalled)
-    }
-
-    fn has_backlog_room(&self) -> bool {
-        !matches!(self.wal.room(model::limits::BATCH_BYTES_MAX as usize, false), wal::Room::Backlog)
     }
 
     /// The log has failed: what waits for it is told that nothing is known, once.

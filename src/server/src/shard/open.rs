@@ -66,6 +66,7 @@ pub fn open_shard(
         checkpoint: None,
         retention: Retention::new(order.retention_check_ms),
         waiting: std::collections::VecDeque::new(),
+        waiting_bytes: 0,
         stalled: Vec::new(),
         failed: None,
         shutting_down: false,

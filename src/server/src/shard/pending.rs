@@ -74,12 +74,12 @@ impl Pending {
             && self.entries.len() > self.sealed
             && let Some(Entry { waiting: Waiting::Ack(run), lsn: last, deadline_ns: until }) =
                 self.entries.back_mut()
+            && *until == deadline_ns
             && run.continues_with(next)
         {
             run.count += 1;
             run.cost += next.cost;
             *last = lsn;
-            *until = (*until).min(deadline_ns);
             return;
         }
         self.entries.push_back(Entry { lsn, deadline_ns, waiting });

@@ -13,7 +13,8 @@ use wal::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
 
 use super::ShardHost;
 use crate::bounds::{
-    FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX,
+    CONNECTION_UNSENT_BYTES_MAX, FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX,
+    READERS_PER_SHARD_MAX,
 };
 use crate::message::{ConnectionId, Message, Origin, ReaderKey};
 use crate::outbox::Outbox;
@@ -25,12 +26,22 @@ const READS_PER_TURN: usize = 64;
 pub struct Readers {
     slots: Slab<Reader>,
     generation: u32,
-    by_connection: AHashMap<ConnectionId, Vec<u64>>,
+    by_connection: AHashMap<ConnectionId, OfConnection>,
     /// Who waits for the disk.
     by_cursor: AHashMap<CursorId, u64>,
     /// Where fetches left off, so that the next one reads on.
     idle_cursors: VecDeque<(ConnectionId, Cursor)>,
     seeks: Vec<PendingSeek>,
+}
+
+/// What one connection has here; kept until it ends.
+#[derive(Debug, Default)]
+struct OfConnection {
+    readers: Vec<u64>,
+    /// Handed out and not yet sent, over all its readers, bytes.
+    unsent: u64,
+    /// Readers held up by `unsent`.
+    held: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -196,20 +207,43 @@ impl ShardHost {
     }
 
     /// A connection has sent `bytes` that this reader was given.
-    pub fn reader_sent(&mut self, ring: &mut Ring, key: ReaderKey, bytes: u64, out: &mut Outbox) {
-        let Some(reader) = self.readers.get(key.reader) else { return };
-        reader.unsent = reader.unsent.saturating_sub(bytes);
-        if reader.unsent < READER_UNSENT_BYTES_MAX
-            && !self.readers.waits_for_disk(key.reader)
-            && let Some(order) = self.readers.get(key.reader).and_then(|r| r.held.take())
+    pub fn reader_sent(
+        &mut self,
+        ring: &mut Ring,
+        key: ReaderKey,
+        connection: ConnectionId,
+        bytes: u64,
+        out: &mut Outbox,
+    ) {
+        if let Some(of) = self.readers.by_connection.get_mut(&connection) {
+            of.unsent = of.unsent.saturating_sub(bytes);
+        }
+        if let Some(reader) = self.readers.get(key.reader) {
+            reader.unsent = reader.unsent.saturating_sub(bytes);
+            self.resume_held(ring, key.reader, out);
+        }
+        while let Some(id) = self.readers.next_held(connection) {
+            self.resume_held(ring, id, out);
+        }
+    }
+
+    /// Reads what a reader was held up with, unless it is the disk it waits for.
+    fn resume_held(&mut self, ring: &mut Ring, id: u64, out: &mut Outbox) {
+        if !self.readers.waits_for_disk(id)
+            && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
         {
-            self.read(ring, key.reader, order, out);
+            self.read(ring, id, order, out);
         }
     }
 
     /// Forgets what a connection that has ended was reading.
-    pub fn connection_closed(&mut self, connection: ConnectionId) {
-        for id in self.readers.by_connection.remove(&connection).unwrap_or_default() {
+    pub fn connection_closed(&mut self, connection: ConnectionId, out: &mut Outbox) {
+        let gone = || Rejection::new(ErrorCode::Busy, "the connection has ended");
+        for id in self.readers.by_connection.remove(&connection).unwrap_or_default().readers {
+            // Nobody hears the answer, but it gives back the request's place between the cores.
+            if let Some(ReaderKind::Fetch { origin, .. }) = self.readers.get(id).map(|r| r.kind) {
+                out.reject(origin, gone());
+            }
             self.drop_reader(id);
         }
         let mut kept = VecDeque::new();
@@ -223,6 +257,7 @@ impl ShardHost {
         self.readers.idle_cursors = kept;
         for pending in std::mem::take(&mut self.readers.seeks) {
             if pending.origin.connection == connection {
+                out.reject(pending.origin, gone());
                 self.wal.close_seek(pending.seek);
             } else {
                 self.readers.seeks.push(pending);
@@ -271,10 +306,15 @@ impl ShardHost {
             self.engine.unsubscribe(shards::ReaderId(id));
             return;
         };
+        let connection = reader.connection;
         if reader.unsent >= READER_UNSENT_BYTES_MAX {
             reader.held = Some(order);
             return;
         }
+        if self.readers.hold_for_connection(connection, id, order) {
+            return;
+        }
+        let Some(reader) = self.readers.get(id) else { return };
         let (stream, connection) = (reader.partition.stream, reader.connection);
         let mut cursor = match reader.cursor.take() {
             Some(cursor) if cursor.offset() == order.offset => cursor,
@@ -313,6 +353,8 @@ impl ShardHost {
             (_, ReadVerdict::Gone) => {}
             (ReaderKind::Subscription { number, .. }, _) => {
                 reader.unsent += bytes;
+                let connection = reader.connection;
+                self.readers.by_connection.entry(connection).or_default().unsent += bytes;
                 let head = DeliverHead {
                     subscription: number,
                     batch_count: batches.entries,
@@ -320,7 +362,6 @@ impl ShardHost {
                     next_offset: batches.next_offset,
                     high_watermark: end,
                 };
-                let connection = reader.connection;
                 let key = ReaderKey { shard: self.id, reader: id };
                 let slices = batches.slices.clone();
                 out.send(connection.core, Message::Deliver { connection, key, head, slices });
@@ -382,6 +423,9 @@ impl ShardHost {
             self.readers.idle_cursors.push_back((origin.connection, cursor));
         }
         self.drop_reader(id);
+        if let Some(of) = self.readers.by_connection.get_mut(&origin.connection) {
+            of.unsent += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        }
         let key = ReaderKey { shard: self.id, reader: id };
         out.send(origin.connection.core, Message::Fetched { origin, key, head, slices });
     }
@@ -485,12 +529,34 @@ impl Readers {
             unsent: 0,
             held: None,
         });
-        self.by_connection.entry(connection).or_default().push(id);
+        self.by_connection.entry(connection).or_default().readers.push(id);
         Some(id)
     }
 
     fn get(&mut self, id: u64) -> Option<&mut Reader> {
         self.slots.get_mut(slot_of(id)).filter(|reader| reader.id == id)
+    }
+
+    /// Keeps the order for later when its connection has too much that is not sent.
+    fn hold_for_connection(&mut self, connection: ConnectionId, id: u64, order: ReadOrder) -> bool {
+        let Some(of) = self.by_connection.get_mut(&connection) else { return false };
+        if of.unsent < CONNECTION_UNSENT_BYTES_MAX {
+            return false;
+        }
+        of.held.push_back(id);
+        if let Some(reader) = self.get(id) {
+            reader.held = Some(order);
+        }
+        true
+    }
+
+    /// The next reader that its connection had held up and no longer does.
+    fn next_held(&mut self, connection: ConnectionId) -> Option<u64> {
+        let of = self.by_connection.get_mut(&connection)?;
+        if of.unsent >= CONNECTION_UNSENT_BYTES_MAX {
+            return None;
+        }
+        of.held.pop_front()
     }
 
     fn waits_for_disk(&mut self, id: u64) -> bool {
@@ -502,11 +568,8 @@ impl Readers {
     fn remove(&mut self, id: u64) -> Option<Cursor> {
         self.get(id)?;
         let reader = self.slots.remove(slot_of(id));
-        if let Some(ids) = self.by_connection.get_mut(&reader.connection) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_connection.remove(&reader.connection);
-            }
+        if let Some(of) = self.by_connection.get_mut(&reader.connection) {
+            of.readers.retain(|other| *other != id);
         }
         if let Some(cursor) = &reader.cursor {
             self.by_cursor.remove(&cursor.id());

@@ -10,8 +10,10 @@ use super::{LogJournal, ShardHost};
 use crate::bounds::{PRODUCER_IDLE_MS, RETENTION_STREAMS_PER_TURN};
 use crate::clock::Clock;
 
-/// Sealed segments looked at in one round.
-const SEGMENTS_PER_ROUND: usize = 4;
+/// Sealed segments looked at in one round: the oldest, and as many of the others in turn, since the
+/// oldest may be held by a topic that lets nothing go.
+const OLDEST_PER_ROUND: usize = 2;
+const OTHERS_PER_ROUND: usize = 6;
 
 #[derive(Debug)]
 pub struct Retention {
@@ -20,11 +22,19 @@ pub struct Retention {
     /// Shares still to be offered in this round.
     offers: VecDeque<(StreamId, SegmentShare)>,
     sealed_seen: u64,
+    /// Where the next round goes on among the others.
+    others_from: u64,
 }
 
 impl Retention {
     pub fn new(every_ms: u64) -> Self {
-        Self { every_ns: every_ms * 1_000_000, next_ns: 0, offers: VecDeque::new(), sealed_seen: 0 }
+        Self {
+            every_ns: every_ms * 1_000_000,
+            next_ns: 0,
+            offers: VecDeque::new(),
+            sealed_seen: 0,
+            others_from: 0,
+        }
     }
 }
 
@@ -40,9 +50,7 @@ impl ShardHost {
         }
         self.retention.next_ns = clock.now_ns() + self.retention.every_ns;
         self.retention.sealed_seen = newest;
-        let oldest: Vec<u64> =
-            self.wal.sealed_segments().take(SEGMENTS_PER_ROUND).map(|s| s.number).collect();
-        for number in oldest {
+        for number in self.segments_of_round() {
             for held in self.wal.segment_streams(number) {
                 let share = SegmentShare {
                     first_offset: held.first_offset,
@@ -55,6 +63,18 @@ impl ShardHost {
         }
         let mut journal = LogJournal(&mut self.wal);
         self.engine.expire_producers(clock.unix_ms(), PRODUCER_IDLE_MS, &mut journal);
+    }
+
+    fn segments_of_round(&mut self) -> Vec<u64> {
+        let sealed = self.wal.sealed_segments().map(|segment| segment.number);
+        let mut numbers: Vec<u64> = sealed.collect();
+        let others = numbers.split_off(numbers.len().min(OLDEST_PER_ROUND));
+        let from = others.partition_point(|number| *number < self.retention.others_from);
+        let from = if from == others.len() { 0 } else { from };
+        let turn = others[from..].iter().take(OTHERS_PER_ROUND);
+        numbers.extend(turn);
+        self.retention.others_from = numbers.last().map_or(0, |last| last + 1);
+        numbers
     }
 
     /// Goes on with the round. Returns whether there is more.
