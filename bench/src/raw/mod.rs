@@ -4,6 +4,7 @@
 mod append;
 mod assembly;
 mod blocks;
+mod read;
 mod space;
 
 use std::path::Path;
@@ -64,7 +65,7 @@ fn disk(dir: &Path) -> Result<DiskReport, BenchError> {
     Ok(DiskReport {
         write_durable_4k_us: figures.write_durable_4k_us,
         write_durable_256k_depth4_bytes_per_s: figures.write_durable_256k_depth4_bytes_per_s,
-        read_sequential_bytes_per_s: figures.read_sequential_bytes_per_s,
+        read_sequential_bytes_per_s: read::sequential_bytes_per_s(dir)?,
         direct: figures.direct,
     })
 }

@@ -1,7 +1,7 @@
 //! The server's own bounds, in one place, with their relations checked when compiled.
 
 /// Most bytes that one read of the log hands to one reader.
-pub const READ_BYTES_MAX: usize = 1024 * 1024;
+pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
 /// reader pins at most this plus one read of the cache.
 pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;

@@ -7,6 +7,7 @@ mod checkpoint;
 mod device;
 mod open;
 mod pending;
+mod reader_table;
 mod readers;
 mod requests;
 mod retention;
@@ -28,7 +29,7 @@ use crate::message::{ConnectionId, RemoteProduce};
 use crate::outbox::Outbox;
 use checkpoint::CheckpointRun;
 use pending::Pending;
-use readers::Readers;
+use reader_table::Readers;
 use retention::Retention;
 
 pub struct ShardHost {

@@ -3,98 +3,23 @@
 
 use std::collections::VecDeque;
 
-use ahash::AHashMap;
-use model::{ErrorCode, Offset, PartitionHandle, Rejection, Reply, StartPosition, StreamId};
+use model::{ErrorCode, Offset, PartitionHandle, Rejection, Reply, StartPosition};
 use protocol::{DeliverHead, FetchHead};
 use ring::Ring;
 use shards::{Effect, ReadVerdict};
-use slab::Slab;
-use wal::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+use wal::{Batches, ReadStep, SeekStep, TimeSeek};
 
 use super::ShardHost;
+pub use super::reader_table::FetchWant;
+use super::reader_table::{PendingSeek, ReadOrder, ReaderKind, SeekThen};
 use crate::bounds::{
-    CONNECTION_UNSENT_BYTES_MAX, FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX,
-    READERS_PER_SHARD_MAX,
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX,
 };
 use crate::message::{ConnectionId, Message, Origin, ReaderKey};
 use crate::outbox::Outbox;
 
 /// Reads of one turn before the sockets are looked at again.
 const READS_PER_TURN: usize = 64;
-
-#[derive(Debug, Default)]
-pub struct Readers {
-    slots: Slab<Reader>,
-    generation: u32,
-    by_connection: AHashMap<ConnectionId, OfConnection>,
-    /// Who waits for the disk.
-    by_cursor: AHashMap<CursorId, u64>,
-    /// Where fetches left off, so that the next one reads on.
-    idle_cursors: VecDeque<(ConnectionId, Cursor)>,
-    seeks: Vec<PendingSeek>,
-}
-
-/// What one connection has here; kept until it ends.
-#[derive(Debug, Default)]
-struct OfConnection {
-    readers: Vec<u64>,
-    /// Handed out and not yet sent, over all its readers, bytes.
-    unsent: u64,
-    /// Readers held up by `unsent`.
-    held: VecDeque<u64>,
-}
-
-#[derive(Debug)]
-struct Reader {
-    id: u64,
-    partition: PartitionHandle,
-    connection: ConnectionId,
-    kind: ReaderKind,
-    cursor: Option<Cursor>,
-    /// Delivered, not yet sent by the connection's core, bytes.
-    unsent: u64,
-    /// What to read once the connection has sent, or the disk has answered.
-    held: Option<ReadOrder>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum ReaderKind {
-    Subscription { number: u32, correlation: u64 },
-    Fetch { origin: Origin, asked: Offset },
-}
-
-/// A fetch's terms.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchWant {
-    pub offset: Offset,
-    pub min_bytes: u32,
-    pub max_bytes: u32,
-    /// Unix milliseconds.
-    pub deadline_ms: i64,
-}
-
-/// What the engine lets a reader read.
-#[derive(Clone, Copy, Debug)]
-struct ReadOrder {
-    offset: Offset,
-    bytes_max: usize,
-    end: Offset,
-}
-
-/// A request that first needs to know which offset a time stands for.
-#[derive(Debug)]
-struct PendingSeek {
-    seek: TimeSeek,
-    partition: PartitionHandle,
-    origin: Origin,
-    then: SeekThen,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum SeekThen {
-    Tell,
-    Subscribe { number: u32, credit: u64 },
-}
 
 impl ShardHost {
     /// Begins a subscription and says where it starts.
@@ -504,94 +429,6 @@ impl ShardHost {
             _ => StartPosition::Next,
         }
     }
-}
-
-impl Readers {
-    /// `None` when there are too many.
-    fn insert(
-        &mut self,
-        partition: PartitionHandle,
-        connection: ConnectionId,
-        kind: ReaderKind,
-    ) -> Option<u64> {
-        if self.slots.len() >= READERS_PER_SHARD_MAX {
-            return None;
-        }
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.slots.vacant_entry();
-        let id = u64::from(self.generation) << 32 | entry.key() as u64;
-        entry.insert(Reader {
-            id,
-            partition,
-            connection,
-            kind,
-            cursor: None,
-            unsent: 0,
-            held: None,
-        });
-        self.by_connection.entry(connection).or_default().readers.push(id);
-        Some(id)
-    }
-
-    fn get(&mut self, id: u64) -> Option<&mut Reader> {
-        self.slots.get_mut(slot_of(id)).filter(|reader| reader.id == id)
-    }
-
-    /// Keeps the order for later when its connection has too much that is not sent.
-    fn hold_for_connection(&mut self, connection: ConnectionId, id: u64, order: ReadOrder) -> bool {
-        let Some(of) = self.by_connection.get_mut(&connection) else { return false };
-        if of.unsent < CONNECTION_UNSENT_BYTES_MAX {
-            return false;
-        }
-        of.held.push_back(id);
-        if let Some(reader) = self.get(id) {
-            reader.held = Some(order);
-        }
-        true
-    }
-
-    /// The next reader that its connection had held up and no longer does.
-    fn next_held(&mut self, connection: ConnectionId) -> Option<u64> {
-        let of = self.by_connection.get_mut(&connection)?;
-        if of.unsent >= CONNECTION_UNSENT_BYTES_MAX {
-            return None;
-        }
-        of.held.pop_front()
-    }
-
-    fn waits_for_disk(&mut self, id: u64) -> bool {
-        let cursor = self.get(id).and_then(|reader| reader.cursor.as_ref().map(Cursor::id));
-        cursor.is_some_and(|cursor| self.by_cursor.contains_key(&cursor))
-    }
-
-    /// Yields the reader's cursor, to be closed.
-    fn remove(&mut self, id: u64) -> Option<Cursor> {
-        self.get(id)?;
-        let reader = self.slots.remove(slot_of(id));
-        if let Some(of) = self.by_connection.get_mut(&reader.connection) {
-            of.readers.retain(|other| *other != id);
-        }
-        if let Some(cursor) = &reader.cursor {
-            self.by_cursor.remove(&cursor.id());
-        }
-        reader.cursor
-    }
-
-    fn take_idle(
-        &mut self,
-        connection: ConnectionId,
-        stream: StreamId,
-        offset: Offset,
-    ) -> Option<Cursor> {
-        let at = self.idle_cursors.iter().position(|(owner, cursor)| {
-            *owner == connection && cursor.stream() == stream && cursor.offset() == offset
-        })?;
-        self.idle_cursors.remove(at).map(|(_, cursor)| cursor)
-    }
-}
-
-fn slot_of(id: u64) -> usize {
-    (id & 0xFFFF_FFFF) as usize
 }
 
 fn too_many_readers() -> Rejection {
