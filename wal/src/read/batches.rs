@@ -47,18 +47,15 @@ impl Wal {
         max_bytes: usize,
         end_offset: u64,
     ) -> ReadStep {
-        if cursor.offset >= end_offset {
-            return ReadStep::End;
-        }
-        match self.streams.get(cursor.stream) {
-            None => return ReadStep::End,
-            Some(stream) if cursor.offset < stream.log_start => {
-                return ReadStep::Trimmed { first_offset: stream.log_start };
-            }
-            Some(_) => {}
-        }
         let mut batches = Batches::default();
-        let ended = self.gather(device, cursor, max_bytes, end_offset, &mut batches);
+        let ended = match self.streams.get(cursor.stream) {
+            _ if cursor.offset >= end_offset => ReadStep::End,
+            None => ReadStep::End,
+            Some(stream) if cursor.offset < stream.log_start => {
+                ReadStep::Trimmed { first_offset: stream.log_start }
+            }
+            Some(_) => self.gather(device, cursor, max_bytes, end_offset, &mut batches),
+        };
         self.share_window(cursor.id);
         if batches.entries > 0 { ReadStep::Batches(batches) } else { ended }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Readers {
     ready: VecDeque<CursorId>,
     /// Cursors that wait for a window.
     queue: VecDeque<CursorId>,
+    /// Told that a window is free, and have not come yet.
+    offered: Vec<CursorId>,
     /// Cursors that wait for a segment's footer.
     footer_waits: Map<u64, Vec<CursorId>>,
     /// Segments whose footer could not be loaded.
@@ -90,24 +92,40 @@ impl Readers {
     fn release(&mut self, cursor: CursorId) {
         if let Some(cold) = self.cold.remove(&cursor) {
             self.next_part = self.next_part.max(cold.window.next_number());
-            if let Some(next) = self.queue.pop_front() {
-                self.tell(next);
-            }
+            self.offer_window();
+        }
+    }
+
+    /// Tells the next one who waits that a window is free.
+    fn offer_window(&mut self) {
+        if let Some(next) = self.queue.pop_front() {
+            self.offered.push(next);
+            self.tell(next);
+        }
+    }
+
+    /// The cursor takes no window now: one that it was offered goes to the next who waits.
+    fn decline(&mut self, cursor: CursorId) {
+        if let Some(at) = self.offered.iter().position(|offered| *offered == cursor) {
+            self.offered.swap_remove(at);
+            self.offer_window();
         }
     }
 
     /// Everything that a cursor holds or waits for.
     pub fn forget(&mut self, cursor: CursorId) {
-        self.release(cursor);
         self.queue.retain(|waiting| *waiting != cursor);
         self.ready.retain(|told| *told != cursor);
         for waits in self.footer_waits.values_mut() {
             waits.retain(|waiting| *waiting != cursor);
         }
+        self.release(cursor);
+        self.decline(cursor);
     }
 
     /// Makes sure the cursor has a window on this segment. False when it must wait for one.
     fn claim(&mut self, cursor: CursorId, segment: u64, file: FileId, bytes: u64) -> bool {
+        self.offered.retain(|offered| *offered != cursor);
         if let Some(cold) = self.cold.get_mut(&cursor) {
             cold.told = false;
             if cold.segment == segment {
@@ -134,6 +152,7 @@ impl Readers {
                 }
             }
         }
+        self.queue.retain(|waiting| *waiting != cursor);
         let window = Window::new(bytes, self.next_part);
         self.cold.insert(cursor, Cold::new(segment, file, window));
         true
@@ -255,12 +274,14 @@ impl Wal {
         }
     }
 
-    /// After a step of a reader: its window goes to who waits for one.
+    /// After a step of a reader: its window, or one it was offered and did not need, goes to who
+    /// waits for one.
     pub(crate) fn share_window(&mut self, cursor: CursorId) {
         let readers = &mut self.readers;
-        if !readers.queue.is_empty()
-            && readers.cold.get(&cursor).is_some_and(|c| c.awaited.is_none() && !c.told)
-        {
+        readers.decline(cursor);
+        let Some(cold) = readers.cold.get_mut(&cursor) else { return };
+        cold.told = false;
+        if cold.awaited.is_none() && !readers.queue.is_empty() {
             readers.release(cursor);
         }
     }

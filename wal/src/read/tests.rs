@@ -80,6 +80,41 @@ fn many_cold_readers_share_few_windows() {
 }
 
 #[test]
+fn a_free_window_is_passed_on_by_who_does_not_take_it() {
+    #[derive(Clone, Copy, Debug)]
+    enum Why {
+        ClosedWhenTold,
+        ClosedWhenNamed,
+        NothingToRead,
+    }
+    for why in [Why::ClosedWhenTold, Why::ClosedWhenNamed, Why::NothingToRead] {
+        let (log, next) = filled(config());
+        let mut log = log.reopen(WalConfig { cache_bytes: 0, ..config() });
+        let mut readers: Vec<_> = (0..4).map(|_| log.wal.cursor(StreamId(1), 0)).collect();
+        for cursor in &mut readers {
+            let step = log.wal.read(&mut log.disk, cursor, 1, u64::MAX);
+            assert_eq!(step, ReadStep::Pending, "two read, two wait for a window");
+        }
+        let (mut last, mut third) = (readers.pop().unwrap(), readers.pop().unwrap());
+        log.wal.close_cursor(readers.pop().unwrap());
+        match why {
+            Why::ClosedWhenTold => log.wal.close_cursor(third),
+            Why::ClosedWhenNamed => {
+                assert_eq!(log.wal.take_ready(), Some(third.id()));
+                log.wal.close_cursor(third);
+            }
+            Why::NothingToRead => {
+                assert_eq!(log.wal.take_ready(), Some(third.id()));
+                third.seek(next[1]);
+                assert_eq!(log.wal.read(&mut log.disk, &mut third, 1, u64::MAX), ReadStep::End);
+            }
+        }
+        assert_eq!(log.wal.take_ready(), Some(last.id()), "{why:?}");
+        assert!(matches!(log.read(&mut last, 1, u64::MAX), ReadStep::Batches(_)));
+    }
+}
+
+#[test]
 fn neighbours_are_one_slice_and_the_end_is_kept() {
     let mut log = Log::new(config());
     for offset in 0..6 {
