@@ -24,6 +24,11 @@ impl Wal {
             return;
         };
         let number = first.number;
+        // Zeros still under way may land last: over the footer, or over what the file is used
+        // for next. There is at most one such step, a full segment gets no other.
+        if self.zeroing.touches(number, 0, first.bytes) {
+            return;
+        }
         let Some((place, data)) = self.build_footer(number) else {
             return self.seal(device, number);
         };

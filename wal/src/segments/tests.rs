@@ -2,8 +2,11 @@
 
 use model::StreamId;
 
+use super::State;
 use crate::WalConfig;
-use crate::testing::{Log, config};
+use crate::device::SimDisk;
+use crate::testing::{Log, Memory, config, head};
+use crate::wal::Wal;
 
 fn fill(log: &mut Log, from: u64, to: u64) {
     for offset in from..to {
@@ -37,6 +40,50 @@ fn a_switch_finds_the_next_segment_ready() {
         })
         .collect();
     assert!(offsets.windows(2).all(|two| two[0].1 + 1 == two[1].0), "{offsets:?}");
+}
+
+#[test]
+fn a_footer_waits_for_zeros_under_way() {
+    const MIB: usize = 1024 * 1024;
+    let config = WalConfig {
+        segment_bytes: 4 * MIB as u64,
+        backlog_bytes: 8 * MIB as u64,
+        prepare_bytes: MIB as u64,
+        ..config()
+    };
+    let mut disk = SimDisk::new(1);
+    Wal::create(&mut disk, &config).unwrap();
+    let (mut wal, _) = Wal::open(&mut disk, config, &mut Memory::default()).unwrap();
+    let drain = |wal: &mut Wal, disk: &mut SimDisk| {
+        while let Some(completion) = disk.end_one() {
+            wal.complete(disk, completion);
+        }
+    };
+    wal.start_job(&mut disk);
+    drain(&mut wal, &mut disk);
+    wal.append(&head(1, 0), &[&[1; 100]]);
+    wal.commit(&mut disk);
+    drain(&mut wal, &mut disk);
+    let first = wal.segments.active.unwrap();
+
+    wal.zero_ahead(&mut disk);
+    assert!(wal.zeroing.touches(first, 4 * MIB as u64 - 1, 4 * MIB as u64), "the segment's end");
+    let zeroed = disk.end_one().expect("zeros only");
+    assert_eq!(disk.in_flight(), 0);
+    wal.append(&head(1, 1), &[&[2; 2 * MIB]]);
+    wal.append(&head(1, 2), &[&[3; 2 * MIB]]);
+    wal.commit(&mut disk);
+    drain(&mut wal, &mut disk);
+    assert_ne!(wal.segments.active, Some(first));
+    wal.seal_full_segments(&mut disk);
+    let segment = &wal.segments.all[&first];
+    assert_eq!((segment.state, segment.footer_under_way), (State::Sealing, false));
+
+    wal.complete(&mut disk, zeroed);
+    wal.seal_full_segments(&mut disk);
+    assert!(wal.segments.all[&first].footer_under_way);
+    drain(&mut wal, &mut disk);
+    assert_eq!(wal.segments.all[&first].state, State::Sealed);
 }
 
 #[test]
