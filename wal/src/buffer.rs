@@ -8,7 +8,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -143,15 +143,6 @@ impl AlignedBuffer {
         first
     }
 
-    /// Takes `next` back on at the end; `next` again when it is not what was split off there.
-    pub(crate) fn join(&mut self, next: Self) -> Result<(), Self> {
-        if !Arc::ptr_eq(&self.memory, &next.memory) || self.start + self.bytes != next.start {
-            return Err(next);
-        }
-        self.bytes += next.bytes;
-        Ok(())
-    }
-
     /// Drops all but the first `bytes`; more than there are changes nothing.
     pub fn truncate(&mut self, bytes: usize) {
         self.bytes = self.bytes.min(bytes);
@@ -160,6 +151,11 @@ impl AlignedBuffer {
     /// The memory this is a part of. It stays in use as long as any part does.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// Makes the buffer read-only, so that it can grow by its neighbours.
+    pub(crate) fn share(self) -> Shared {
+        Shared { memory: self.memory, start: self.start, bytes: self.bytes }
     }
 
     /// Makes the buffer read-only and shareable.
@@ -210,6 +206,55 @@ impl fmt::Debug for AlignedBuffer {
     }
 }
 
+/// A part of a [`Memory`] that no one writes to any more. Each part of it was an
+/// [`AlignedBuffer`] once, which is gone.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    memory: Arc<Memory>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Shared {
+    /// Takes on the part that follows; false when `next` is not that.
+    pub fn join(&mut self, next: Self) -> bool {
+        let follows =
+            Arc::ptr_eq(&self.memory, &next.memory) && self.start + self.bytes == next.start;
+        if follows {
+            self.bytes += next.bytes;
+        }
+        follows
+    }
+
+    /// These bytes of it, shared; `None` when they are not all in it.
+    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
+        if range.start > range.end || range.end > self.bytes {
+            return None;
+        }
+        let (start, bytes) = (self.start + range.start, range.len());
+        Some(Bytes::from_owner(Self { memory: self.memory.clone(), start, bytes }))
+    }
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: [start, start + bytes) lies in the memory: it is made of whole buffers that lay
+        // there (share, join) and of parts of it (slice). It is initialised, and nothing writes to
+        // it: those buffers are gone, and the memory is not leased again while this refers to it.
+        unsafe {
+            std::slice::from_raw_parts(self.memory.start.as_ptr().add(self.start), self.bytes)
+        }
+    }
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +279,27 @@ mod tests {
         assert!(shared.iter().all(|b| *b == 1));
         assert_eq!(rest.len(), 2 * 4096);
         assert!(rest.iter().all(|b| *b == 2));
+    }
+
+    #[test]
+    fn neighbours_become_one_again() {
+        let mut third = AlignedBuffer::zeroed(3 * 4096);
+        let memory = third.memory().clone();
+        let mut first = third.split_to(4096);
+        let mut second = third.split_to(4096);
+        first.fill(1);
+        second.fill(2);
+        let mut shared = first.share();
+        assert!(!shared.clone().join(third.share()), "there is one between them");
+        assert!(!shared.clone().join(AlignedBuffer::zeroed(4096).share()));
+        assert!(shared.join(second.share()));
+        let both = shared.slice(4000..4200).expect("in it");
+        assert_eq!(both, [vec![1; 96], vec![2; 104]].concat());
+        assert!(shared.slice(4000..8193).is_none());
+        drop(shared);
+        let memory = Memory::lease(memory).map(|_| ()).expect_err("a slice refers to it");
+        drop(both);
+        assert!(Memory::lease(memory).is_ok());
     }
 
     #[test]

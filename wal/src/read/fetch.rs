@@ -14,8 +14,8 @@ use crate::io::{Map, Purpose};
 use crate::segments::{Segment, State};
 use crate::wal::Wal;
 
-/// Chunks that one cold reader may hold: two being read, one being used, one for joined blocks.
-const CHUNKS_PER_WINDOW: u64 = 4;
+/// Chunks that one cold reader may hold: four that its range lies in, one for joined blocks.
+const CHUNKS_PER_WINDOW: u64 = 5;
 /// Cold readers at once, whatever the budget.
 const WINDOWS_MIN: u64 = 2;
 
@@ -241,7 +241,9 @@ impl Wal {
         // What is in memory need not be read.
         let in_memory = self.tail.first_in(cold.segment).filter(|first| *first >= offset + plan);
         let end = in_memory.unwrap_or(end).min(end);
-        let orders = cold.window.plan(offset, plan, end, &mut self.chunks, &mut self.tail);
+        let crowded = !self.readers.queue.is_empty();
+        let (chunks, tail) = (&mut self.chunks, &mut self.tail);
+        let orders = cold.window.plan(offset, plan, end, crowded, chunks, tail);
         let got = cold.window.get(offset, bytes, &mut self.chunks, &mut self.tail);
         cold.awaited = matches!(got, Got::Missing).then_some((offset, plan));
         let file = cold.file;

@@ -10,6 +10,8 @@ mod seek;
 #[cfg(test)]
 mod tests;
 mod window;
+#[cfg(test)]
+mod window_tests;
 
 use bytes::Bytes;
 use model::StreamId;

@@ -1,23 +1,31 @@
 //! A moving range of one segment's file, read ahead of its reader, several reads at once.
 //!
-//! The range is made of parts, each one piece of memory filled by reads of half a MiB. A part is
-//! used when it is whole; a block that lies across parts is put together in memory of its own.
+//! The range is made of parts, pieces of chunks, filled by reads of one MiB. A part is used from
+//! its begin up to the first read that has not ended; a block that lies across chunks is put
+//! together in memory of its own.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::buffer::AlignedBuffer;
+use crate::buffer::{AlignedBuffer, Shared};
 use crate::cache::{Chunks, Tail};
 use crate::device::DeviceError;
 
 /// One read, bytes.
-const READ_BYTES: usize = 512 * 1024;
-/// Read ahead at most, bytes.
+const READ_BYTES: usize = 1024 * 1024;
+/// Read ahead at most, bytes. All but one part of it is under way when the disk is the slower.
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Read ahead at least once a reader goes from block to block, bytes.
+const AHEAD_BYTES_SEQUENTIAL: u64 = 2 * 1024 * 1024;
+/// Read ahead at most while others wait for a window, bytes: what is not used by the end of the
+/// reader's turn is lost.
+const AHEAD_BYTES_CROWDED: u64 = 1024 * 1024;
 /// A part's length is a multiple of this, or ends where the blocks end, bytes.
 const PART_UNIT: u64 = 64 * 1024;
-/// A part up to this length has memory of its own, a longer one takes a chunk, bytes.
+/// A part's length at most, unless one block needs more, bytes.
+const PART_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// A part up to this length has memory of its own when no begun chunk has room, bytes.
 const SMALL_PART_BYTES: u64 = 256 * 1024;
 
 /// A read to be submitted.
@@ -40,10 +48,14 @@ struct Part {
     number: u64,
     from: u64,
     to: u64,
+    /// The reads that have ended and that one before has not.
     slots: Vec<Option<AlignedBuffer>>,
+    /// Reads that have not ended.
     missing: usize,
-    data: Option<Bytes>,
-    failed: bool,
+    /// The slot that `data` goes on with.
+    next_slot: usize,
+    /// The part's bytes from its begin on, as far as they are there.
+    data: Option<Shared>,
 }
 
 pub(crate) struct Window {
@@ -54,13 +66,15 @@ pub(crate) struct Window {
     ahead: u64,
     /// Of the last plan.
     last_offset: Option<u64>,
-    /// Memory that blocks across parts are put together in.
+    /// What is left of the chunk that the last part was taken from.
+    rest: AlignedBuffer,
+    /// Memory that blocks across chunks are put together in.
     joint: AlignedBuffer,
 }
 
 impl Window {
-    /// `ahead` is how far is read ahead at first; it doubles as reading goes on. `first_number`
-    /// is above that of every part of an earlier window of the same reader.
+    /// `ahead` is how far is read ahead at first; it grows as reading goes on. `first_number` is
+    /// above that of every part of an earlier window of the same reader.
     pub fn new(ahead: u64, first_number: u64) -> Self {
         Self {
             parts: VecDeque::new(),
@@ -68,6 +82,7 @@ impl Window {
             planned: 0,
             ahead,
             last_offset: None,
+            rest: AlignedBuffer::zeroed(0),
             joint: AlignedBuffer::zeroed(0),
         }
     }
@@ -83,37 +98,24 @@ impl Window {
     }
 
     /// Moves to `offset` and plans reads so that `bytes` from there come, and what is read ahead;
-    /// nothing at or after `end`. All are multiples of the block size.
+    /// nothing at or after `end`. All are multiples of the block size. `crowded`: others wait for
+    /// a window.
     pub fn plan(
         &mut self,
         offset: u64,
         bytes: u64,
         end: u64,
+        crowded: bool,
         chunks: &mut Chunks,
         tail: &mut Tail,
     ) -> Vec<ReadOrder> {
-        while self.parts.front().is_some_and(|part| part.to <= offset) {
-            self.parts.pop_front();
-        }
-        if self.parts.front().is_none_or(|part| offset < part.from) {
-            self.parts.clear();
-            if self.planned != offset {
-                self.planned = offset;
-                // A jump: what is read ahead starts small again.
-                if self.last_offset.is_some() {
-                    self.ahead = self.ahead.min(bytes);
-                }
-            }
-        }
+        self.move_to(offset, bytes);
         let chunk = chunks.chunk_bytes() as u64;
-        if self.last_offset.is_some_and(|last| offset > last) {
-            self.ahead *= 2;
-        }
-        self.ahead = self.ahead.clamp(1, AHEAD_BYTES_MAX.min(2 * chunk));
-        self.last_offset = Some(offset);
+        let most = if crowded { AHEAD_BYTES_CROWDED } else { AHEAD_BYTES_MAX };
+        self.ahead = self.ahead.clamp(1, most.min(2 * chunk));
 
-        // Two parts ahead: one is read while the other is used.
-        let step = (self.ahead / 2).clamp(1, chunk);
+        // Several parts ahead: the others are read while one is used.
+        let step = (self.ahead / 2).clamp(1, chunk.min(PART_BYTES_MAX));
         let needed = end.min(offset + bytes);
         let mut orders = Vec::new();
         while self.planned < needed
@@ -126,6 +128,28 @@ impl Window {
         orders
     }
 
+    /// Drops what lies before `offset`, or all after a jump, and learns how far to read ahead.
+    fn move_to(&mut self, offset: u64, bytes: u64) {
+        while self.parts.front().is_some_and(|part| part.to <= offset) {
+            self.parts.pop_front();
+        }
+        let here = self.parts.front().is_some_and(|part| part.from <= offset);
+        if !here {
+            self.parts.clear();
+        }
+        let last = self.last_offset.replace(offset);
+        if here || self.planned == offset {
+            if last.is_some_and(|last| offset > last) {
+                self.ahead = (self.ahead * 4).max(AHEAD_BYTES_SEQUENTIAL);
+            }
+        } else {
+            self.planned = offset;
+            if last.is_some() {
+                self.ahead = self.ahead.min(bytes);
+            }
+        }
+    }
+
     fn add_part(
         &mut self,
         to: u64,
@@ -134,12 +158,16 @@ impl Window {
         orders: &mut Vec<ReadOrder>,
     ) {
         let bytes = to - self.planned;
-        let mut memory = if bytes <= SMALL_PART_BYTES {
-            AlignedBuffer::zeroed(bytes as usize)
+        let length = bytes as usize;
+        let mut memory = if self.rest.len() < length && bytes <= SMALL_PART_BYTES {
+            AlignedBuffer::zeroed(length)
         } else {
-            chunks.take(bytes as usize, tail)
+            if self.rest.len() < length {
+                self.rest = AlignedBuffer::zeroed(0);
+                self.rest = chunks.take(length, tail);
+            }
+            self.rest.split_to(length)
         };
-        let mut memory = memory.split_to(bytes as usize);
         let number = self.next_number;
         self.next_number += 1;
         let mut offset = self.planned;
@@ -153,35 +181,24 @@ impl Window {
         }
         let missing = slots.len();
         let from = self.planned;
-        self.parts.push_back(Part { number, from, to, slots, missing, data: None, failed: false });
+        self.parts.push_back(Part { number, from, to, slots, missing, next_slot: 0, data: None });
         self.planned = to;
     }
 
     /// A read has ended. Reads of parts that are not wanted any more are ignored.
     pub fn read_done(&mut self, part: u64, slot: u16, result: Result<AlignedBuffer, DeviceError>) {
         let Some(part) = self.parts.iter_mut().find(|p| p.number == part) else { return };
-        part.missing -= 1;
-        match result {
-            Ok(buffer) => {
-                if let Some(slot) = part.slots.get_mut(usize::from(slot)) {
-                    *slot = Some(buffer);
-                }
-            }
-            Err(_) => part.failed = true,
-        }
-        if part.missing == 0 {
-            part.complete();
+        part.missing = part.missing.saturating_sub(1);
+        if let (Ok(buffer), Some(slot)) = (result, part.slots.get_mut(usize::from(slot))) {
+            *slot = Some(buffer);
+            part.grow();
         }
     }
 
-    /// Whether every part that touches the range is there, good or bad.
+    /// Whether nothing of the range is waited for any more, good or bad.
     pub fn has(&self, offset: u64, bytes: u64) -> bool {
-        self.planned >= offset + bytes
-            && self
-                .parts
-                .iter()
-                .filter(|part| part.from < offset + bytes && offset < part.to)
-                .all(|part| part.missing == 0)
+        let end = offset + bytes;
+        self.planned >= end && self.over(offset, end).all(|part| part.is_settled(end))
     }
 
     /// The bytes of a range that was planned.
@@ -190,19 +207,8 @@ impl Window {
             return Got::Missing;
         }
         let end = offset + bytes;
-        let over = |part: &&Part| part.from < end && offset < part.to;
-        if self.parts.iter().filter(over).any(|part| part.failed) {
-            return Got::Failed;
-        }
-        let whole = self.parts.iter().find(|part| part.from <= offset && end <= part.to);
-        if let Some(part) = whole {
-            let from = (offset - part.from) as usize;
-            return match &part.data {
-                Some(data) if from + bytes as usize <= data.len() => {
-                    Got::Bytes(data.slice(from..from + bytes as usize))
-                }
-                _ => Got::Failed,
-            };
+        if let Some(bytes) = self.in_one_piece(offset, end) {
+            return Got::Bytes(bytes);
         }
         if self.joint.len() < bytes as usize {
             self.joint = AlignedBuffer::zeroed(0);
@@ -210,7 +216,7 @@ impl Window {
         }
         let mut joined = self.joint.split_to(bytes as usize);
         let mut at = offset;
-        for part in self.parts.iter().filter(over) {
+        for part in self.over(offset, end) {
             let to = part.to.min(end);
             let range = (at - part.from) as usize..(to - part.from) as usize;
             let Some(data) = part.data.as_ref().and_then(|data| data.get(range)) else {
@@ -221,20 +227,47 @@ impl Window {
         }
         if at == end { Got::Bytes(joined.freeze()) } else { Got::Failed }
     }
+
+    /// A range that lies in one chunk.
+    fn in_one_piece(&self, offset: u64, end: u64) -> Option<Bytes> {
+        let mut parts = self.over(offset, end);
+        let first = parts.next()?;
+        let mut data = first.data.clone()?;
+        for part in parts {
+            if !data.join(part.data.clone()?) {
+                return None;
+            }
+        }
+        data.slice(offset.checked_sub(first.from)? as usize..(end - first.from) as usize)
+    }
+
+    /// The parts that touch a range.
+    fn over(&self, offset: u64, end: u64) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(move |part| part.from < end && offset < part.to)
+    }
 }
 
 impl Part {
-    /// All reads have ended: their buffers become one again. A short one ends the part's data.
-    fn complete(&mut self) {
-        let mut slots = self.slots.drain(..).flatten();
-        let Some(mut whole) = slots.next() else { return };
-        for next in slots {
-            if whole.join(next).is_err() {
-                break;
+    /// Takes on the reads that have ended and follow what is there. A short one ends the data.
+    fn grow(&mut self) {
+        while let Some(next) = self.slots.get_mut(self.next_slot).and_then(Option::take) {
+            let next = next.share();
+            match &mut self.data {
+                None => self.data = Some(next),
+                Some(data) => {
+                    // Where a read was short nothing more fits on.
+                    if !data.join(next) {
+                        break;
+                    }
+                }
             }
+            self.next_slot += 1;
         }
-        if !self.failed {
-            self.data = Some(whole.freeze());
-        }
+    }
+
+    /// Whether all of the part before `end` is there, or will never be.
+    fn is_settled(&self, end: u64) -> bool {
+        let there = self.data.as_ref().map_or(0, |data| data.len() as u64);
+        self.missing == 0 || self.from + there >= self.to.min(end)
     }
 }
