@@ -270,7 +270,7 @@ fn spawn_core(
         .spawn(move || async move {
             // A panic ends this core; the others must not wait for it for ever.
             let guard = FailedUnlessDisarmed { core, events: Some(events) };
-            run_core(start).await;
+            run_core(start);
             guard.disarm();
         })
         .map_err(|error| StartError::Core { core, error: error.to_string() })

@@ -22,6 +22,8 @@ pub enum Token {
     },
     /// The core's clock.
     Tick,
+    /// Another core has sent something.
+    Wake,
     /// Nothing is done at its end.
     Ignored,
 }
@@ -32,6 +34,7 @@ const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const DISK: u64 = 4;
 const TICK: u64 = 5;
+const WAKE: u64 = 6;
 
 const INDEX_BITS: u32 = 28;
 const SLOT_SHIFT: u32 = 52;
@@ -60,6 +63,7 @@ impl Token {
                 DISK << KIND_SHIFT | u64::from(slot) << SLOT_SHIFT | ticket & TICKET_MASK
             }
             Self::Tick => TICK << KIND_SHIFT,
+            Self::Wake => WAKE << KIND_SHIFT,
             Self::Ignored => 0,
         }
     }
@@ -73,6 +77,7 @@ impl Token {
             SEND => Self::Send { index, generation },
             DISK => Self::Disk { slot: (bits >> SLOT_SHIFT) as u8, ticket: bits & TICKET_MASK },
             TICK => Self::Tick,
+            WAKE => Self::Wake,
             _ => Self::Ignored,
         }
     }
@@ -90,6 +95,7 @@ mod tests {
             Token::Send { index: 0, generation: 1 },
             Token::Disk { slot: 255, ticket: TICKET_MASK },
             Token::Tick,
+            Token::Wake,
             Token::Ignored,
         ] {
             assert_eq!(Token::decode(token.encode()), token);

@@ -1,6 +1,7 @@
 //! A core's start and its loop.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use model::reply::CoreAddress;
 use model::{CoreId, ShardId};
-use ring::{Completion, Parker, Ring, RingConfig};
+use ring::{Completion, Ring, RingConfig, Waker};
 use wal::WalConfig;
 
 use super::gather::Gathers;
@@ -76,12 +77,12 @@ pub enum CoreEvent {
     Signal,
 }
 
-/// Runs a core until the server stops. Inside its glommio executor.
-pub async fn run_core(start: CoreStart) {
+/// Runs a core until the server stops. Inside its executor, whose only task it is: it never awaits.
+pub fn run_core(start: CoreStart) {
     let core = start.config.core;
     let events = start.events.clone();
     let event = match CoreLoop::open(start) {
-        Ok(mut core_loop) => match core_loop.run().await {
+        Ok(mut core_loop) => match core_loop.run() {
             Ok(()) => CoreEvent::Stopped,
             Err(error) => CoreEvent::Failed { core, error: error.to_string() },
         },
@@ -92,7 +93,6 @@ pub async fn run_core(start: CoreStart) {
 
 struct CoreLoop {
     core: Core,
-    parker: Parker,
     events: Sender<CoreEvent>,
     stage: Stage,
 }
@@ -108,9 +108,9 @@ enum Stage {
 impl CoreLoop {
     fn open(start: CoreStart) -> Result<Self, String> {
         let mut ring = Ring::new(&start.ring).map_err(|error| error.to_string())?;
-        let parker = ring.parker().map_err(|error| format!("cannot watch the ring: {error}"))?;
         let core = start.config.core;
-        let waker = parker.waker().map_err(|error| format!("cannot watch the ring: {error}"))?;
+        let waker = Waker::new().map_err(|error| format!("cannot make an eventfd: {error}"))?;
+        ring.watch_eventfd(Token::Wake.encode(), waker.as_raw_fd());
         let mut out = Outbox::new(MeshEnd::new(start.mesh, core, waker));
         let mut others = Vec::new();
         let mut shards = Vec::new();
@@ -157,10 +157,10 @@ impl CoreLoop {
             core.on_completion(completion);
         }
         core.arm_tick();
-        Ok(Self { core, parker, events: start.events, stage: Stage::Opening })
+        Ok(Self { core, events: start.events, stage: Stage::Opening })
     }
 
-    async fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
         // This is the executor's only task: nobody waits for it to yield, and it never does while
         // there is something to do.
         loop {
@@ -172,7 +172,8 @@ impl CoreLoop {
                 break;
             }
             if !worked && self.core.out.mesh.park() {
-                self.parker.wait().await?;
+                // Sleeps in the ring itself; see docs/decisions/0005.
+                self.core.ring.wait(None)?;
                 self.core.out.mesh.unpark();
             }
         }

@@ -9,7 +9,6 @@ use wal::{Fold, Wal, WalConfig};
 
 use super::{DiskState, RingDevice, ShardHost};
 use super::{pending::Pending, reader_table::Readers, retention::Retention};
-use crate::bounds::READ_BYTES_MAX;
 use crate::message::{PartitionSpec, ReportedPartition};
 
 /// What is needed to open one shard.
@@ -46,8 +45,7 @@ pub fn open_shard(
     let directory =
         |error| OpenShardError::Directory { path: order.path.display().to_string(), error };
     let mut disk = DiskState::open(order.slot, order.path, order.block_bytes).map_err(directory)?;
-    let config = EngineConfig { read_bytes_max: READ_BYTES_MAX as u32 };
-    let mut engine = Engine::new(order.id, config);
+    let mut engine = Engine::new(order.id, EngineConfig::default());
     let mut device = RingDevice { ring, disk: &mut disk, others };
     if order.create {
         Wal::create(&mut device, &order.wal)?;
