@@ -63,14 +63,6 @@ impl Parker {
         let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 
-    /// What other threads wake the waiter with.
-    ///
-    /// # Errors
-    /// No descriptor left.
-    pub fn waker(&self) -> io::Result<crate::Waker> {
-        Ok(crate::Waker(std::sync::Arc::new(self.eventfd.try_clone()?)))
-    }
-
     fn file(&self) -> io::Result<Rc<BufferedFile>> {
         if let Some(file) = &*self.file.borrow() {
             return Ok(file.clone());

@@ -10,6 +10,7 @@ use model::{
     ErrorCode, PartitionIndex, PartitionPlace, Rejection, Reply, Request, ShardId, StreamId,
     TopicId, TopicInfo, TopicName,
 };
+use shards::TopicRecord;
 use slab::Slab;
 
 use crate::clock::Clock;
@@ -119,12 +120,7 @@ impl Coordinator {
     ) {
         let records: Vec<_> = host.engine().topics().collect();
         for record in records {
-            let spec = Arc::new(PartitionSpec {
-                topic: record.id,
-                name: record.name.clone(),
-                config: record.config.clone(),
-                config_version: record.config_version,
-            });
+            let spec = Arc::new(spec_of(&record));
             let places: Vec<_> = (0..)
                 .zip(record.shards.iter())
                 .map(|(i, shard)| (*shard, known.get(&(record.id, PartitionIndex(i))).copied()))
@@ -166,12 +162,7 @@ impl Coordinator {
                 origin: None,
                 streams: vec![StreamId(0); grave.shards.len()],
                 shards: grave.shards.to_vec(),
-                spec: Arc::new(PartitionSpec {
-                    topic: grave.id,
-                    name: grave.name.clone(),
-                    config: grave.config.clone(),
-                    config_version: grave.config_version,
-                }),
+                spec: Arc::new(spec_of(&grave)),
                 awaited: 0,
                 failed: None,
                 again: Vec::new(),
@@ -278,12 +269,7 @@ impl Coordinator {
     ) -> Result<(), Rejection> {
         let (record, lsn) = host
             .decide(|engine, journal| engine.alter_topic(clock.unix_ms(), name, change, journal))?;
-        let spec = PartitionSpec {
-            topic: record.id,
-            name: record.name,
-            config: record.config,
-            config_version: record.config_version,
-        };
+        let spec = spec_of(&record);
         let shards = record.shards.to_vec();
         self.await_own_entry(host, lsn, StepKind::Alter, origin, shards, spec);
         Ok(())
@@ -298,12 +284,7 @@ impl Coordinator {
     ) -> Result<(), Rejection> {
         let (record, lsn) =
             host.decide(|engine, journal| engine.delete_topic(clock.unix_ms(), name, journal))?;
-        let spec = PartitionSpec {
-            topic: record.id,
-            name: record.name,
-            config: record.config,
-            config_version: record.config_version,
-        };
+        let spec = spec_of(&record);
         let shards = record.shards.to_vec();
         self.await_own_entry(host, lsn, StepKind::Delete, origin, shards, spec);
         Ok(())
@@ -491,6 +472,16 @@ impl StepKind {
             Self::Create | Self::Alter => ShardRequest::AlterPartition { spec, index },
             Self::Delete => ShardRequest::DeletePartition { topic: spec.topic, index },
         }
+    }
+}
+
+/// A topic as its owning shards are told of it.
+fn spec_of(record: &TopicRecord) -> PartitionSpec {
+    PartitionSpec {
+        topic: record.id,
+        name: record.name.clone(),
+        config: record.config.clone(),
+        config_version: record.config_version,
     }
 }
 
