@@ -1,6 +1,6 @@
 //! A moving range of one segment's file, read ahead of its reader, several reads at once.
 //!
-//! The range is made of parts, pieces of chunks, filled by reads of one MiB. A part is used from
+//! The range is made of parts, pieces of chunks, filled by reads of half a MiB. A part is used from
 //! its begin up to the first read that has not ended; a block that lies across chunks is put
 //! together in memory of its own.
 
@@ -13,7 +13,7 @@ use crate::cache::{Chunks, Tail};
 use crate::device::DeviceError;
 
 /// One read, bytes.
-const READ_BYTES: usize = 1024 * 1024;
+const READ_BYTES: usize = 512 * 1024;
 /// Read ahead at most, bytes. All but one part of it is under way when the disk is the slower.
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Read ahead at least once a reader goes from block to block, bytes.
