@@ -79,10 +79,15 @@ pub struct Blocks {
     front: u64,
 }
 
+/// On a huge page, as the broker's: direct writes of small pages are split and cost more.
+fn block_memory(bytes: usize) -> AlignedBuffer {
+    AlignedBuffer::new(bytes.max(AlignedBuffer::HUGE_PAGE))
+}
+
 impl Blocks {
     pub fn new(files: Files, frame_bytes: usize) -> Self {
         let block_bytes = BLOCK_BYTES.max(frame_bytes.next_multiple_of(ALIGNMENT));
-        let filling = Block { buffer: AlignedBuffer::new(block_bytes), filled: 0, runs: vec![] };
+        let filling = Block { buffer: block_memory(block_bytes), filled: 0, runs: vec![] };
         Self {
             files,
             block_bytes,
@@ -120,7 +125,7 @@ impl Blocks {
     }
 
     fn close(&mut self) {
-        let buffer = self.spare.take().unwrap_or_else(|| AlignedBuffer::new(self.block_bytes));
+        let buffer = self.spare.take().unwrap_or_else(|| block_memory(self.block_bytes));
         let runs = self.spare_runs.pop().unwrap_or_default();
         let full = std::mem::replace(&mut self.filling, Block { buffer, filled: 0, runs });
         self.waiting.push_back(full);

@@ -45,12 +45,15 @@ impl ShardHost {
             return;
         }
         let newest = self.wal.sealed_segments().last().map_or(0, |segment| segment.number);
-        if clock.now_ns() < self.retention.next_ns && newest == self.retention.sealed_seen {
+        let timely = clock.now_ns() >= self.retention.next_ns;
+        if !timely && newest == self.retention.sealed_seen {
             return;
         }
-        self.retention.next_ns = clock.now_ns() + self.retention.every_ns;
         self.retention.sealed_seen = newest;
-        for number in self.segments_of_round() {
+        if timely {
+            self.retention.next_ns = clock.now_ns() + self.retention.every_ns;
+        }
+        for number in self.segments_of_round(timely) {
             for held in self.wal.segment_streams(number) {
                 let share = SegmentShare {
                     first_offset: held.first_offset,
@@ -61,14 +64,20 @@ impl ShardHost {
                 self.retention.offers.push_back((held.stream, share));
             }
         }
-        let mut journal = LogJournal(&mut self.wal);
-        self.engine.expire_producers(clock.unix_ms(), PRODUCER_IDLE_MS, &mut journal);
+        if timely {
+            let mut journal = LogJournal(&mut self.wal);
+            self.engine.expire_producers(clock.unix_ms(), PRODUCER_IDLE_MS, &mut journal);
+        }
     }
 
-    fn segments_of_round(&mut self) -> Vec<u64> {
+    /// The oldest segments, and in the timely rounds some of the others.
+    fn segments_of_round(&mut self, timely: bool) -> Vec<u64> {
         let sealed = self.wal.sealed_segments().map(|segment| segment.number);
         let mut numbers: Vec<u64> = sealed.collect();
         let others = numbers.split_off(numbers.len().min(OLDEST_PER_ROUND));
+        if !timely {
+            return numbers;
+        }
         let from = others.partition_point(|number| *number < self.retention.others_from);
         let from = if from == others.len() { 0 } else { from };
         let turn = others[from..].iter().take(OTHERS_PER_ROUND);
