@@ -22,6 +22,14 @@ pub const PARTIAL_FRAME_SECONDS_MAX: u64 = 60;
 pub const DRAINING_SECONDS_MAX: u64 = 10;
 /// Bytes sent and not acknowledged by the peer's machine for so long end the connection, seconds.
 pub const PEER_SILENT_SECONDS_MAX: u32 = 60;
+/// A peer that says nothing for so long is asked whether its machine is still there, seconds.
+pub const PEER_IDLE_SECONDS_MAX: u32 = 60;
+/// Descriptors of a core beside its connections: rings, eventfds, what it opens for a moment.
+pub const DESCRIPTORS_PER_CORE: u64 = 24;
+/// Descriptors kept for the files a shard makes while it runs.
+pub const DESCRIPTORS_PER_SHARD: u64 = 32;
+/// Descriptors a shard holds, to be closed when its log needs one and there is no other.
+pub const DESCRIPTORS_SPARE_PER_SHARD: usize = 8;
 /// Fetch cursors kept open in a shard between fetches.
 pub const FETCH_CURSORS_MAX: usize = 256;
 /// Readers (subscriptions and waiting fetches) in one shard.
@@ -42,4 +50,5 @@ pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PRODUCER_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
 
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
+const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_PER_SHARD);
 const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

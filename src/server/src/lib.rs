@@ -10,6 +10,7 @@ pub mod config;
 mod connection;
 mod coordinator;
 mod core;
+mod descriptors;
 mod facts;
 mod listen;
 pub mod logging;

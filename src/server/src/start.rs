@@ -14,6 +14,7 @@ use wal::directory::{self, DataDirectory, DirectoryError};
 
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
+use crate::descriptors::connections_per_core_max;
 use crate::facts::ServerFacts;
 use crate::listen::{CoreListeners, ListenError, bind_all};
 use crate::mesh::Mesh;
@@ -191,13 +192,16 @@ fn core_starts(
     events: &Sender<CoreEvent>,
 ) -> Vec<CoreStart> {
     let addresses: Arc<[_]> = listeners.iter().map(|l| l.address.clone()).collect();
+    let paths: Vec<_> = (0..data.shards()).map(|shard| data.shard_path(shard)).collect();
+    let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
+    let connections_max = connections_per_core_max(config.connections_per_core_max, cores, &paths);
     map.cores()
         .zip(listeners)
         .map(|(core, listeners)| CoreStart {
             config: CoreConfig {
                 core,
                 cpu: config.placement.cpus.get(usize::from(core.0)).copied().flatten(),
-                connections_max: config.connections_per_core_max as usize,
+                connections_max,
                 in_flight_bytes_max: config.in_flight_bytes_per_connection,
                 partial_frame_bytes_max: config.partial_frame_bytes_per_core,
                 held_buffers_max: usize::from(config.executor.receive_buffers) / 2,

@@ -152,6 +152,19 @@ fn command() -> Command {
     command
 }
 
+/// The same under a limit of the shell; the process is that of the binary.
+fn limited(limit: &str) -> Command {
+    let plain = command();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY]);
+    for (name, value) in plain.get_envs() {
+        if value.is_none() {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -178,6 +191,7 @@ pub struct Launch {
     words: Vec<String>,
     cores: u16,
     environment: Vec<(String, String)>,
+    ulimit: Option<String>,
     log: PathBuf,
 }
 
@@ -189,6 +203,7 @@ impl Launch {
             words: words.map(str::to_owned).to_vec(),
             cores: 1,
             environment: Vec::new(),
+            ulimit: None,
             log: data_dir.with_extension("log"),
         };
         launch
@@ -221,6 +236,12 @@ impl Launch {
         self
     }
 
+    /// Starts it under a limit of the shell, such as `-n 100`.
+    pub fn ulimit(mut self, limit: &str) -> Self {
+        self.ulimit = Some(limit.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(&self) -> Server {
@@ -230,7 +251,11 @@ impl Launch {
     /// Starts it; `Err` is how it ended before it was ready.
     pub fn try_start(&self) -> Result<Server, Run> {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut child = command()
+        let mut command = match &self.ulimit {
+            None => command(),
+            Some(limit) => limited(limit),
+        };
+        let mut child = command
             .args(&self.words)
             .args((self.cores > 0).then(|| format!("--cores={}", self.cores)))
             .envs(self.environment.iter().cloned())
@@ -322,6 +347,10 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> String {

@@ -5,6 +5,7 @@ mod commands;
 mod consume;
 mod cores;
 mod crash;
+mod descriptors;
 mod harness;
 mod hostile;
 mod retention;

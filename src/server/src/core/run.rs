@@ -285,6 +285,7 @@ impl Core {
                 host.tick(&mut self.ring, &self.clock, &mut self.out);
             }
         }
+        self.yield_descriptors();
         self.resume_accept();
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.tick(&mut self.out);

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use model::{ErrorCode, Rejection};
 use ring::ReceivedBuffer;
 
-use super::Core;
+use super::{Core, ShardSlot};
 use crate::bounds::{
     DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
-    PEER_SILENT_SECONDS_MAX,
+    PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX,
 };
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
@@ -52,6 +53,32 @@ impl Core {
         }
         tracing::warn!(%error, "accepting connections failed; trying again shortly (is the limit of open files high enough?)");
         self.accept_paused_until_ns = self.clock.now_ns() + ACCEPT_PAUSE_NS;
+    }
+
+    /// The log comes first: while a shard lacks its spare descriptors, no connection is accepted
+    /// that would take the next one to come free.
+    pub(super) fn yield_descriptors(&mut self) {
+        let mut short = false;
+        for slot in &mut self.shards {
+            if let ShardSlot::Open(host) = slot {
+                short |= !host.refill_descriptors();
+            }
+        }
+        if !short || self.shutdown.under_way() {
+            return;
+        }
+        let paused = std::mem::replace(
+            &mut self.accept_paused_until_ns,
+            self.clock.now_ns() + ACCEPT_PAUSE_NS,
+        );
+        if paused == 0 {
+            tracing::warn!(
+                "the log has used its spare descriptors; no connections are accepted until there are more (is the limit of open files high enough?)"
+            );
+        }
+        for listener in self.listeners.iter().filter(|listener| listener.accepting) {
+            self.ring.cancel_socket(listener.socket.as_raw_fd());
+        }
     }
 
     pub(super) fn resume_accept(&mut self) {
@@ -295,6 +322,8 @@ fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()) / 4)?;
     sockopt::set_tcp_user_timeout(socket, PEER_SILENT_SECONDS_MAX * 1000)
 }
 

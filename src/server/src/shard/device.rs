@@ -11,6 +11,7 @@ use ring::{Completion as RingCompletion, Ring};
 use wal::AlignedBuffer;
 use wal::device::{Action, Completion, DeviceError, Done, FileId, LogDevice, Ticket};
 
+use crate::descriptors::Spares;
 use crate::token::Token;
 
 /// One shard's directory and the files the log has open there.
@@ -25,6 +26,8 @@ pub struct DiskState {
     steps: AHashMap<Ticket, Step>,
     /// Ended, not yet told to the log.
     ended: VecDeque<Completion>,
+    /// For when clients have taken all other descriptors.
+    spares: Spares,
 }
 
 /// What an operation under way is part of.
@@ -32,7 +35,7 @@ pub struct DiskState {
 enum Step {
     Create { file: FileId, name: String, bytes: u64 },
     Allocate { file: FileId, name: String, bytes: u64 },
-    Open { file: FileId },
+    Open { file: FileId, name: String, flags: i32 },
     Plain(&'static str),
 }
 
@@ -42,6 +45,8 @@ impl DiskState {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let mut spares = Spares::default();
+        spares.refill(&directory);
         Ok(Self {
             slot,
             path: path.to_owned(),
@@ -50,6 +55,7 @@ impl DiskState {
             files: AHashMap::new(),
             steps: AHashMap::new(),
             ended: VecDeque::new(),
+            spares,
         })
     }
 
@@ -62,6 +68,12 @@ impl DiskState {
     pub fn on_ring(&mut self, ring: &mut Ring, ticket: u64, completion: RingCompletion) {
         let ticket = Ticket(ticket);
         let Some(step) = self.steps.remove(&ticket) else { return };
+        if let RingCompletion::Opened { result: Err(error), .. } = &completion
+            && is_out_of_descriptors(error)
+            && self.spares.give()
+        {
+            return self.open_file(ring, ticket, step);
+        }
         match (step, completion) {
             (Step::Create { file, name, bytes }, RingCompletion::Opened { result, .. }) => {
                 match result {
@@ -85,7 +97,7 @@ impl DiskState {
                 };
                 self.end(ticket, result);
             }
-            (Step::Open { file }, RingCompletion::Opened { result, .. }) => {
+            (Step::Open { file, .. }, RingCompletion::Opened { result, .. }) => {
                 let result = result.and_then(|fd| {
                     let bytes = u64::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
                     self.files.insert(file, fd);
@@ -134,6 +146,28 @@ impl DiskState {
         ring.fallocate(self.token(ticket), raw, 0, 0, bytes);
     }
 
+    /// Submits the opening that `step` is about.
+    fn open_file(&mut self, ring: &mut Ring, ticket: Ticket, step: Step) {
+        let (name, flags) = match &step {
+            Step::Create { name, .. } => (name, READ_WRITE | libc::O_CREAT | libc::O_EXCL),
+            Step::Open { name, flags, .. } => (name, *flags),
+            Step::Allocate { .. } | Step::Plain(_) => return,
+        };
+        match CString::new(name.as_str()) {
+            Ok(name) => {
+                self.steps.insert(ticket, step);
+                let directory = self.directory.as_raw_fd();
+                ring.open_at(self.token(ticket), directory, name, flags, 0o640);
+            }
+            Err(error) => self.end(ticket, Err(device_error("open", &error.into()))),
+        }
+    }
+
+    /// Takes back the spare descriptors that the log has used up. False: there are none to take.
+    pub fn refill_spares(&mut self) -> bool {
+        self.spares.refill(&self.directory)
+    }
+
     fn token(&self, ticket: Ticket) -> u64 {
         Token::Disk { slot: self.slot, ticket: ticket.0 }.encode()
     }
@@ -180,17 +214,6 @@ impl RingDevice<'_> {
         raw
     }
 
-    fn open(&mut self, ticket: Ticket, name: &str, flags: i32, step: Step) {
-        match CString::new(name) {
-            Ok(name) => {
-                self.disk.steps.insert(ticket, step);
-                let token = self.disk.token(ticket);
-                self.ring.open_at(token, self.disk.directory.as_raw_fd(), name, flags, 0o640);
-            }
-            Err(error) => self.disk.end(ticket, Err(device_error("open", &error.into()))),
-        }
-    }
-
     fn rename(&mut self, ticket: Ticket, from: String, to: String) {
         let (Ok(from), Ok(to)) = (CString::new(from), CString::new(to)) else {
             let error = io::ErrorKind::InvalidInput.into();
@@ -216,15 +239,15 @@ impl LogDevice for RingDevice<'_> {
         let token = self.disk.token(ticket);
         match action {
             Action::Create { file, name, bytes } => {
-                let flags = READ_WRITE | libc::O_CREAT | libc::O_EXCL;
-                self.open(ticket, &name.clone(), flags, Step::Create { file, name, bytes });
+                self.disk.open_file(self.ring, ticket, Step::Create { file, name, bytes });
             }
             Action::Open { file, name } => {
-                self.open(ticket, &name, READ_WRITE, Step::Open { file });
+                let step = Step::Open { file, name, flags: READ_WRITE };
+                self.disk.open_file(self.ring, ticket, step);
             }
             Action::OpenReadOnly { file, name } => {
                 let flags = libc::O_RDONLY | libc::O_DIRECT | libc::O_CLOEXEC;
-                self.open(ticket, &name, flags, Step::Open { file });
+                self.disk.open_file(self.ring, ticket, Step::Open { file, name, flags });
             }
             Action::Write { file, offset, data } => {
                 if let Some(raw) = self.on_file(ticket, file, "write") {
@@ -295,6 +318,10 @@ impl RingDevice<'_> {
 pub fn disk_token(completion: &RingCompletion) -> Option<Token> {
     let token = Token::decode(completion.token());
     matches!(token, Token::Disk { .. }).then_some(token)
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn device_error(doing: &'static str, error: &io::Error) -> DeviceError {

@@ -130,6 +130,11 @@ impl ShardHost {
         self.start_retention(clock);
     }
 
+    /// Sees to it that the log can open files whatever clients do. False: it lacks descriptors.
+    pub fn refill_descriptors(&mut self) -> bool {
+        self.disk.refill_spares()
+    }
+
     /// Connections that waited for room in the backlog and may now go on.
     pub fn take_unstalled(&mut self) -> Vec<ConnectionId> {
         if self.stalled.is_empty() || self.is_full(model::limits::BATCH_BYTES_MAX as usize) {
