@@ -1,10 +1,15 @@
-//! Scenarios over the real binary, longer and harsher than tests: today the crash scenario.
+//! Scenarios over the real binary, longer and harsher than tests.
 //!
 //! A scenario drives the broker from outside, through the client and signals; it knows nothing of
 //! how the broker keeps its data.
 
 pub mod crash;
+mod error;
 mod process;
 mod random;
+mod scenario;
+mod traffic;
 
+pub use error::ScenarioError;
 pub use process::{ProcessError, Server};
+pub use traffic::Totals;

@@ -56,9 +56,21 @@ pub struct Server {
 impl Server {
     /// Starts the server and does not wait for it.
     pub fn spawn(launch: &Launch) -> Result<Self, ProcessError> {
+        Self::spawn_command(launch, Command::new(&launch.program))
+    }
+
+    /// The same after `prelude`, words of the shell such as `ulimit -n 100`; the process is the
+    /// server's.
+    pub fn spawn_under(launch: &Launch, prelude: &str) -> Result<Self, ProcessError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{prelude} && exec \"$0\" \"$@\"")]).arg(&launch.program);
+        Self::spawn_command(launch, command)
+    }
+
+    fn spawn_command(launch: &Launch, mut command: Command) -> Result<Self, ProcessError> {
         let log = File::options().create(true).append(true).open(&launch.log_file);
         let log = log.map_err(|source| ProcessError::Io { doing: "open the log", source })?;
-        let mut child = Command::new(&launch.program)
+        let mut child = command
             .arg("serve")
             .arg("--data-dir")
             .arg(&launch.data_dir)
@@ -106,9 +118,7 @@ impl Server {
 
     /// Asks it to stop and waits until it has, at most `within`.
     pub async fn stop(mut self, within: Duration) -> Result<(), ProcessError> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM)?;
         let began = Instant::now();
         while began.elapsed() < within {
             match self.ended()? {
@@ -118,6 +128,18 @@ impl Server {
             }
         }
         Err(self.failed(&format!("did not stop within {within:?}")))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else {
+            return Ok(());
+        };
+        let sent = kill_process(pid, signal);
+        sent.map_err(|errno| ProcessError::Io { doing: "signal the server", source: errno.into() })
     }
 
     /// Whether it has ended by itself, and how.

@@ -1,40 +1,31 @@
-//! The crash scenario: durable producers, `kill -9` at random moments, and an audit after every
-//! restart.
+//! The crash scenario: full load, `kill -9` at random moments, and an audit after every restart of
+//! what [`crate::traffic`] says is promised.
 //!
-//! It holds the broker to these promises, whatever the moment of the kill:
-//! - a message acknowledged durable is there, at the offset it was acknowledged with;
-//! - every message is there once, each producer's in order, although the client sends again what
-//!   went unanswered;
-//! - an offset that was acknowledged or shown never gets another message.
-
-mod audit;
-mod message;
-mod producers;
+//! Each audit reads what is new and a stretch of what was read before; the last one reads all that
+//! retention has kept. So the length of a run costs neither memory nor time for each round.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use client::Client;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use self::audit::Audit;
-use self::producers::{Ledger, Pace};
-use crate::process::{self, Launch, ProcessError, Server};
+use crate::error::ScenarioError;
+use crate::process::{self, Launch, Server};
 use crate::random::Random;
+use crate::scenario;
+use crate::traffic::{Plan, Promise, Totals, Traffic};
 
-const TOPIC: &str = "crash";
+const PARTITIONS: u32 = 6;
 const PRODUCERS: u16 = 4;
-const PARTITIONS: u32 = 3;
-/// A run that would take longer makes fewer rounds.
-const ROUNDS_TIME_MAX: Duration = Duration::from_secs(140);
+const FOLLOWERS: u16 = 2;
+/// Kept of each partition: more than any round brings, so that each audit finds all of it.
+const RETENTION_BYTES: u64 = 512 << 20;
+/// Messages a second acknowledged from memory.
+const MEMORY_RATE: u32 = 2_000;
 /// A run that has not ended by then has failed.
-const TIME_MAX: Duration = Duration::from_secs(180);
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A producer's last messages have to be acknowledged within this.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+const ROUND_TIME_MAX: Duration = Duration::from_secs(20);
+const REST_TIME_MAX: Duration = Duration::from_secs(240);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -45,9 +36,9 @@ pub struct Options {
     pub folder: PathBuf,
     pub rounds: u32,
     pub seed: u64,
-    /// Messages a second of each producer at most.
-    pub rate: u32,
-    /// Longest time between a start and its kill.
+    /// Messages a second of each producer at most; `None`: as many as the server takes.
+    pub rate: Option<u32>,
+    /// Longest time between the end of an audit and the next kill.
     pub life_max: Duration,
     /// A line on stderr for each round.
     pub verbose: bool,
@@ -60,76 +51,62 @@ pub struct Report {
     pub rounds: u32,
     /// Kills before the server was ready.
     pub killed_while_starting: u32,
-    pub acknowledged: usize,
-    pub messages: usize,
+    pub durable: Totals,
+    pub memory: Totals,
     /// The longest start after a kill.
     pub start_max: Duration,
     pub time: Duration,
 }
 
-/// Why a run failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CrashError {
-    #[error("BROKEN PROMISE: {0}")]
-    Violated(String),
-    #[error("cannot {doing}: {source}")]
-    Client { doing: &'static str, source: client::Error },
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    #[error("no record came within {0:?}")]
-    NoRecord(Duration),
-    #[error("the run did not end within {0:?}")]
-    TooLong(Duration),
-    #[error("a producer ended early: {0}")]
-    Producer(String),
-    #[error("{doing}: {source}")]
-    Io { doing: &'static str, source: std::io::Error },
-}
-
-impl CrashError {
-    fn client(doing: &'static str) -> impl FnOnce(client::Error) -> Self {
-        move |source| Self::Client { doing, source }
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { durable, memory, .. } = self;
+        write!(
+            f,
+            "good: {} kills ({} more while starting); {} messages acknowledged durable and found \
+             once each in order ({:.0} a second), 0 lost, 0 repeated, 0 offsets used again in {} \
+             rows of 1024 compared; {} records read by followers that began again {} times from \
+             their commits, 0 commits taken back; {} acknowledged from memory, {} sent and not \
+             found, 0 repeated; longest start {} ms; {:.1} s; seed {}",
+            self.rounds,
+            self.killed_while_starting,
+            durable.acknowledged,
+            durable.acknowledged as f64 / self.time.as_secs_f64(),
+            durable.chunks + memory.chunks,
+            durable.followed + memory.followed,
+            durable.resumed + memory.resumed,
+            memory.acknowledged,
+            memory.lost,
+            self.start_max.as_millis(),
+            self.time.as_secs_f64(),
+            self.seed
+        )
     }
 }
 
-/// Makes a run. On an error the data directory is left where the error's text says.
-pub fn run(options: &Options) -> Result<Report, CrashError> {
-    let io = |doing| move |source| CrashError::Io { doing, source };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io("start the runtime"))?;
-    let folder = tempfile::Builder::new()
-        .prefix("corelane-crash-")
-        .tempdir_in(&options.folder)
-        .map_err(io("make a folder"))?;
-    let result = runtime.block_on(async {
-        let run = Run::start(options, folder.path()).await?.run();
-        timeout(TIME_MAX, run).await.map_err(|_| CrashError::TooLong(TIME_MAX))?
-    });
-    if result.is_err() {
-        eprintln!("the data directory is kept in {}", folder.keep().display());
-    }
-    result
+/// Makes a run. On an error the data directory is left where standard error says.
+pub fn run(options: &Options) -> Result<Report, ScenarioError> {
+    let time_max = ROUND_TIME_MAX * options.rounds + REST_TIME_MAX;
+    scenario::run(&options.folder, "crash", time_max, async |folder| {
+        Run::start(options, &folder).await?.run().await
+    })
 }
 
 struct Run<'a> {
     options: &'a Options,
     random: Random,
     launch: Launch,
-    ledger: Arc<Ledger>,
-    audit: Audit,
-    producers: Vec<JoinHandle<Result<u64, CrashError>>>,
-    stop: watch::Sender<bool>,
-    began: Instant,
+    /// Dropped before the traffic, which outlives any server.
     server: Option<Server>,
+    durable: Traffic,
+    memory: Traffic,
+    began: Instant,
     report: Report,
 }
 
 impl<'a> Run<'a> {
-    /// Starts the server for the first time, makes the topic and the producers.
-    async fn start(options: &'a Options, folder: &Path) -> Result<Self, CrashError> {
-        let mut random = Random::new(options.seed);
+    /// Starts the server for the first time and the load on it.
+    async fn start(options: &'a Options, folder: &Path) -> Result<Self, ScenarioError> {
         let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let launch = Launch {
             program: options.program.clone(),
@@ -146,72 +123,64 @@ impl<'a> Run<'a> {
         };
         let mut server = Server::spawn(&launch)?;
         server.ready().await?;
-        let client = connect(&launch).await?;
-        let topic = client.create_topic(TOPIC).partitions(PARTITIONS).send();
-        topic.await.map_err(CrashError::client("create the topic"))?;
-        let (stop, stopped) = watch::channel(false);
-        let ledger = Arc::new(Ledger::default());
-        let mut producers = Vec::new();
-        for number in 0..PRODUCERS {
-            let pace = Pace { partitions: PARTITIONS, rate: options.rate };
-            let client = connect(&launch).await?;
-            let (ledger, stopped) = (Arc::clone(&ledger), stopped.clone());
-            producers.push(producers::spawn(number, client, pace, ledger, stopped));
-        }
+        let plan = Plan {
+            address: launch.address,
+            topic: "crash".to_owned(),
+            partitions: PARTITIONS,
+            producers: PRODUCERS,
+            rate: options.rate,
+            promise: Promise::Durable,
+            retention_bytes: Some(RETENTION_BYTES),
+            followers: FOLLOWERS,
+        };
+        let durable = Traffic::start(plan.clone()).await?;
+        let memory = Plan {
+            topic: "crash-memory".to_owned(),
+            partitions: 2,
+            producers: 1,
+            rate: Some(options.rate.unwrap_or(MEMORY_RATE).min(MEMORY_RATE)),
+            promise: Promise::Memory,
+            followers: 1,
+            ..plan
+        };
+        let memory = Traffic::start(memory).await?;
         let report = Report {
             seed: options.seed,
             rounds: 0,
             killed_while_starting: 0,
-            acknowledged: 0,
-            messages: 0,
+            durable: Totals::default(),
+            memory: Totals::default(),
             start_max: Duration::ZERO,
             time: Duration::ZERO,
         };
-        Ok(Self {
-            options,
-            random: std::mem::replace(&mut random, Random::new(0)),
-            launch,
-            ledger,
-            audit: Audit::new(PARTITIONS),
-            producers,
-            stop,
-            began: Instant::now(),
-            server: Some(server),
-            report,
-        })
+        let random = Random::new(options.seed);
+        let (began, server) = (Instant::now(), Some(server));
+        Ok(Self { options, random, launch, server, durable, memory, began, report })
     }
 
-    async fn run(mut self) -> Result<Report, CrashError> {
+    async fn run(mut self) -> Result<Report, ScenarioError> {
         for round in 1..=self.options.rounds {
-            if self.began.elapsed() > ROUNDS_TIME_MAX {
-                break;
-            }
             self.live_and_die().await?;
-            let promised = self.ledger.snapshot();
+            let (durable, memory) = (self.durable.promised(), self.memory.promised());
             self.start_again().await?;
-            let client = connect(&self.launch).await?;
-            self.audit.check(&client, &promised).await?;
+            self.durable.check(&durable).await?;
+            self.memory.check(&memory).await?;
             self.report.rounds = round;
             self.say(&format!(
-                "round {round}: {} acknowledged before the kill, {} messages found",
-                promised.len(),
-                self.audit.messages()
+                "{:>6.1} s round {round}: {} acknowledged before the kill, all there",
+                self.began.elapsed().as_secs_f64(),
+                durable.acknowledged + memory.acknowledged,
             ));
         }
         self.finish().await
     }
 
     /// Lets the server live for a random time, then kills it.
-    async fn live_and_die(&mut self) -> Result<(), CrashError> {
+    async fn live_and_die(&mut self) -> Result<(), ScenarioError> {
         let life_ms = self.options.life_max.as_millis() as u64;
-        let life = Duration::from_millis(self.random.between(10, life_ms.max(20)));
-        sleep(life).await;
-        if let Some(ended) = self.producers.iter().position(JoinHandle::is_finished) {
-            return match self.producers.swap_remove(ended).await {
-                Ok(Err(error)) => Err(error),
-                other => Err(CrashError::Producer(format!("{other:?}"))),
-            };
-        }
+        sleep(Duration::from_millis(self.random.between(10, life_ms.max(20)))).await;
+        self.durable.check_alive().await?;
+        self.memory.check_alive().await?;
         let Some(mut server) = self.server.take() else { return Ok(()) };
         if let Some(status) = server.ended()? {
             return Err(server.failed(&format!("ended by itself with {status}")).into());
@@ -221,7 +190,7 @@ impl<'a> Run<'a> {
     }
 
     /// Starts the server; now and then kills it in the middle of that and starts it once more.
-    async fn start_again(&mut self) -> Result<(), CrashError> {
+    async fn start_again(&mut self) -> Result<(), ScenarioError> {
         if self.random.between(0, 3) == 0 {
             let server = Server::spawn(&self.launch)?;
             sleep(Duration::from_millis(self.random.between(0, 150))).await;
@@ -236,34 +205,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Ends the producers, checks all they were promised, stops the server and audits its log.
-    async fn finish(mut self) -> Result<Report, CrashError> {
-        let _ = self.stop.send(true);
-        let mut sent = 0;
-        for producer in self.producers.drain(..) {
-            let ended = timeout(FINISH_TIMEOUT, producer).await;
-            let ended = ended.map_err(|_| CrashError::TooLong(FINISH_TIMEOUT))?;
-            sent += ended.map_err(|error| CrashError::Producer(error.to_string()))??;
-        }
-        let promised = self.ledger.snapshot();
-        let client = connect(&self.launch).await?;
-        self.audit.check(&client, &promised).await?;
-        drop(client);
-        if promised.len() as u64 != sent || self.audit.messages() as u64 != sent {
-            return Err(CrashError::Violated(format!(
-                "{sent} messages were sent, {} acknowledged, {} found",
-                promised.len(),
-                self.audit.messages()
-            )));
-        }
+    /// Ends the load, checks all that is kept, stops the server and audits its log.
+    async fn finish(mut self) -> Result<Report, ScenarioError> {
+        self.report.durable = self.durable.finish().await?;
+        self.report.memory = self.memory.finish().await?;
+        self.report.time = self.began.elapsed();
         if let Some(server) = self.server.take() {
             server.stop(STOP_TIMEOUT).await?;
         }
         let verdict = process::verify(&self.launch.program, &self.launch.data_dir)?;
         self.say(&verdict);
-        self.report.acknowledged = promised.len();
-        self.report.messages = self.audit.messages();
-        self.report.time = self.began.elapsed();
         Ok(self.report)
     }
 
@@ -272,9 +223,4 @@ impl<'a> Run<'a> {
             eprintln!("{line}");
         }
     }
-}
-
-async fn connect(launch: &Launch) -> Result<Client, CrashError> {
-    let client = Client::builder().server(launch.address.to_string()).client_name("load-test");
-    client.build().await.map_err(CrashError::client("connect"))
 }

@@ -24,6 +24,16 @@ pub fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+/// The seed of a randomized test: `CORELANE_SEED`, or one of its own; printed.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("CORELANE_SEED") {
+        Ok(seed) => seed.parse().expect("CORELANE_SEED is a number"),
+        Err(_) => u64::from(std::process::id()),
+    };
+    println!("CORELANE_SEED={seed}");
+    seed
+}
+
 /// Waits until `done` gives a value.
 pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

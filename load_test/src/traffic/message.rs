@@ -33,6 +33,11 @@ impl Message {
         bytes
     }
 
+    /// A producer's messages go round the partitions.
+    pub fn partition(self, partitions: u32) -> u32 {
+        ((self.sequence + u64::from(self.producer)) % u64::from(partitions)) as u32
+    }
+
     /// Reads a payload back; `None` when it is not one, or has changed.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (producer, rest) = bytes.split_first_chunk()?;
