@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::mounts::unescape;
+
 /// What the control groups allow. `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CgroupLimits {
@@ -107,12 +109,6 @@ impl<'a> Mount<'a> {
         let folder = inside.map(|rest| self.point.join(rest));
         folder.filter(|folder| folder.is_dir()).unwrap_or_else(|| self.point.clone())
     }
-}
-
-/// mountinfo writes blank, tab, newline and backslash as `\` and three octal digits.
-fn unescape(field: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 fn read_group(group: &Membership<'_>, folder: &Path, top: &Path) -> CgroupLimits {
