@@ -240,7 +240,7 @@ fn check_name(name: &str, doing: &'static str) -> Result<(), DeviceError> {
     Ok(())
 }
 
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
@@ -249,7 +249,7 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
-fn failed(doing: &'static str, errno: Errno) -> DeviceError {
+pub(super) fn failed(doing: &'static str, errno: Errno) -> DeviceError {
     match errno {
         Errno::NOSPC | Errno::DQUOT => DeviceError::NoSpace,
         Errno::NOENT => DeviceError::NotFound,

@@ -6,11 +6,13 @@
 //!
 //! A device works inside one shard's directory. Names are single file names, never paths.
 
+mod direct;
 mod file;
 pub mod sim;
 
 use bytes::Bytes;
 
+pub use self::direct::{Access, DirectAnswer, probe};
 pub use self::file::FileDevice;
 pub use self::sim::SimDisk;
 use crate::buffer::AlignedBuffer;
@@ -79,6 +81,9 @@ pub enum DeviceError {
     NotFound,
     #[error("the file exists already")]
     Exists,
+    /// A full disk would be met in the middle of a write of the log.
+    #[error("the filesystem cannot reserve space for a file (fallocate)")]
+    NoReserving,
     /// Anything else the system said. After a failed write or sync nothing is known of the bytes.
     #[error("{doing}: {error} (os error {errno})")]
     Io { doing: &'static str, errno: i32, error: String },

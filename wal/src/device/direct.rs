@@ -1,0 +1,127 @@
+//! Whether a directory's filesystem takes what the log does to it: direct writes, and space
+//! reserved ahead. Asked once at the start, with a file that is removed again.
+
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::DeviceError;
+use super::file::{failed, retry};
+use crate::buffer::AlignedBuffer;
+
+const PROBE_NAME: &str = "probe.tmp";
+
+/// How files of the log are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// O_DIRECT and O_DSYNC: past the page cache.
+    Direct,
+    /// O_DSYNC alone: through the page cache, and on the disk when a write is done all the same.
+    Buffered,
+}
+
+/// What a filesystem said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectAnswer {
+    Taken,
+    /// Why not.
+    Refused(String),
+}
+
+/// Tries O_DIRECT with blocks of `block_bytes` in a directory, which must exist.
+///
+/// # Errors
+/// Whatever keeps a file from being made or written there at all, buffered or not.
+pub fn probe(directory: &Path, block_bytes: usize) -> Result<DirectAnswer, DeviceError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())
+        .map_err(|errno| failed("open the directory", errno))?;
+    let remove = || {
+        let _ = rustix::fs::unlinkat(&directory, PROBE_NAME, AtFlags::empty());
+    };
+    remove();
+    let answer = try_both(&directory, block_bytes);
+    remove();
+    answer
+}
+
+fn try_both(
+    directory: &impl std::os::fd::AsFd,
+    block_bytes: usize,
+) -> Result<DirectAnswer, DeviceError> {
+    let flags = OFlags::RDWR | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let open = |more| retry(|| rustix::fs::openat(directory, PROBE_NAME, flags | more, mode));
+    // A full disk says nothing of direct writes, and a log on it must open all the same.
+    let plain = match open(OFlags::CREATE) {
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(DirectAnswer::Taken),
+        other => other.map_err(|errno| failed("make a file", errno))?,
+    };
+    let bytes = block_bytes as u64;
+    match retry(|| rustix::fs::fallocate(&plain, FallocateFlags::empty(), 0, bytes)) {
+        Ok(()) | Err(Errno::NOSPC | Errno::DQUOT) => {}
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(DeviceError::NoReserving),
+        Err(errno) => return Err(failed("reserve space", errno)),
+    }
+    let direct = match open(OFlags::DIRECT) {
+        Ok(file) => file,
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return refused("opening a file with it fails"),
+        Err(errno) => return Err(failed("open a file", errno)),
+    };
+    if let Some(reason) = alignment_refuses(&direct, block_bytes) {
+        return Ok(DirectAnswer::Refused(reason));
+    }
+    let block = AlignedBuffer::zeroed(block_bytes);
+    match retry(|| rustix::io::pwrite(&direct, &block, 0)) {
+        Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => Ok(DirectAnswer::Taken),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => refused("writing a file with it fails"),
+        Err(errno) => Err(failed("write a file", errno)),
+    }
+}
+
+fn refused(reason: &str) -> Result<DirectAnswer, DeviceError> {
+    Ok(DirectAnswer::Refused(reason.to_owned()))
+}
+
+/// Some filesystems open and write such a file through the page cache all the same and say so
+/// only here; others need larger blocks than the directory was made for.
+fn alignment_refuses(file: &impl std::os::fd::AsFd, block_bytes: usize) -> Option<String> {
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+    if stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
+        return None;
+    }
+    alignment_reason(stat.stx_dio_mem_align, stat.stx_dio_offset_align, block_bytes)
+}
+
+fn alignment_reason(memory: u32, offset: u32, block_bytes: usize) -> Option<String> {
+    if memory == 0 || offset == 0 {
+        return Some("the filesystem says that it does without".to_owned());
+    }
+    let needed = memory.max(offset) as usize;
+    (!block_bytes.is_multiple_of(needed))
+        .then(|| format!("it needs blocks of {needed} bytes, the log has {block_bytes}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(PROBE_NAME), "left over").unwrap();
+        probe(folder.path(), 4096).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = probe(&folder.path().join("missing"), 4096);
+        assert_eq!(missing, Err(DeviceError::NotFound));
+    }
+
+    #[test]
+    fn alignments_that_do_not_fit_are_refusals() {
+        assert_eq!(alignment_reason(512, 4096, 4096), None);
+        assert!(alignment_reason(0, 0, 4096).unwrap().contains("does without"));
+        let larger = alignment_reason(4, 16384, 4096).unwrap();
+        assert!(larger.contains("16384") && larger.contains("4096"), "{larger}");
+    }
+}
