@@ -48,7 +48,7 @@ pub struct ShardStatus {
     pub shard: ShardId,
     pub core: CoreId,
     pub health: ShardHealth,
-    /// Why the shard is not serving; empty when it is.
+    /// Why the shard is not serving, or what an operator should know of it; else empty.
     pub reason: String,
     pub partitions: u32,
     /// Entries durable so far.

@@ -40,6 +40,18 @@ pub struct StorageConfig {
     pub cache_bytes: u64,
     pub prepare_bytes: u64,
     pub retention_check_ms: u64,
+    pub io: IoMode,
+    /// Data may lie on a filesystem in memory.
+    pub allow_volatile: bool,
+}
+
+/// How the log's files are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    /// O_DIRECT, or through the page cache where the filesystem refuses it.
+    Auto,
+    /// O_DIRECT or not at all.
+    Direct,
 }
 
 /// The executors' share of the configuration.

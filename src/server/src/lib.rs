@@ -14,6 +14,7 @@ mod descriptors;
 mod facts;
 mod listen;
 pub mod logging;
+mod medium;
 mod mesh;
 mod message;
 mod metadata;
@@ -23,5 +24,5 @@ mod shard;
 mod start;
 mod token;
 
-pub use config::{ExecutorConfig, ServerConfig, StorageConfig};
+pub use config::{ExecutorConfig, IoMode, ServerConfig, StorageConfig};
 pub use start::{Ready, StartError, run};

@@ -10,6 +10,7 @@ use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement, PoolPlacemen
 use model::{CoreId, ShardId};
 use ring::RingConfig;
 use wal::WalConfig;
+use wal::device::Access;
 use wal::directory::{self, DataDirectory, DirectoryError};
 
 use crate::config::ServerConfig;
@@ -17,6 +18,7 @@ use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
 use crate::descriptors::connections_per_core_max;
 use crate::facts::ServerFacts;
 use crate::listen::{CoreListeners, ListenError, bind_all};
+use crate::medium::{self, MediumError, ShardMedium};
 use crate::mesh::Mesh;
 use crate::placement::ShardMap;
 
@@ -34,6 +36,8 @@ pub struct Ready {
     pub data_dir: PathBuf,
     /// Made by this start.
     pub created: bool,
+    /// It lies in memory, or a part of it does.
+    pub volatile: bool,
     pub topics: usize,
     /// Shards that are not served, and why.
     pub unavailable: Vec<(ShardId, String)>,
@@ -46,6 +50,8 @@ pub enum StartError {
     Ring(#[from] ring::RingError),
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Medium(#[from] MediumError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(
@@ -76,6 +82,8 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     ring::prepare_process();
     ring::probe()?;
     let (mut data, created) = open_data(&config)?;
+    let mediums = shard_mediums(&config, &data)?;
+    let volatile = mediums.iter().flatten().any(|medium| medium.volatile);
     let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
     let map = ShardMap::new(data.shards(), cores);
     if cores > data.shards() {
@@ -93,7 +101,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     watch_signals(events.clone())?;
     let mut direct_ports: Vec<u16> =
         listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
-    let starts = core_starts(&config, &data, map, &mesh, &facts, listeners, &events);
+    let starts = core_starts(&config, &data, &mediums, map, &mesh, &facts, listeners, &events);
     let mut threads = Vec::new();
     for start in starts {
         threads.push(spawn_core(&config, start)?);
@@ -119,6 +127,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
                 placement: config.placement.why.clone(),
                 data_dir: data.path().to_owned(),
                 created,
+                volatile,
                 topics,
                 unavailable,
             });
@@ -145,6 +154,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
 /// Opens the data directory, or makes it where there is none.
 fn open_data(config: &ServerConfig) -> Result<(DataDirectory, bool), StartError> {
     let path = absolute(&config.data_dir)?;
+    medium::check_place(&path, &config.storage)?;
     if !directory::exists(&path) {
         let shards = config
             .shards
@@ -166,6 +176,21 @@ fn open_data(config: &ServerConfig) -> Result<(DataDirectory, bool), StartError>
     Ok((data, false))
 }
 
+/// What each shard's files stand on; `None` where a shard's directory is missing.
+fn shard_mediums(
+    config: &ServerConfig,
+    data: &DataDirectory,
+) -> Result<Vec<Option<ShardMedium>>, StartError> {
+    let mediums = (0..data.shards())
+        .map(|shard| {
+            let path = data.shard_path(shard);
+            medium::of_shard(&path, data.path(), data.block_bytes(), &config.storage)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    medium::warn_of_buffered(data.path(), &mediums);
+    Ok(mediums)
+}
+
 /// A directory whose making was cut short has promised nothing: its logs are made anew.
 fn empty_shards(data: &DataDirectory) -> Result<(), StartError> {
     let io = |error| StartError::Io { doing: "empty an unfinished data directory", error };
@@ -185,6 +210,7 @@ fn absolute(path: &Path) -> Result<PathBuf, StartError> {
 fn core_starts(
     config: &ServerConfig,
     data: &DataDirectory,
+    mediums: &[Option<ShardMedium>],
     map: ShardMap,
     mesh: &Arc<Mesh>,
     facts: &Arc<ServerFacts>,
@@ -220,19 +246,29 @@ fn core_starts(
             shards: map
                 .shards_of(core)
                 .into_iter()
-                .map(|shard| shard_start(config, data, shard))
+                .map(|shard| {
+                    let medium = mediums.get(usize::from(shard.0)).copied().flatten();
+                    shard_start(config, data, medium, shard)
+                })
                 .collect(),
             events: events.clone(),
         })
         .collect()
 }
 
-fn shard_start(config: &ServerConfig, data: &DataDirectory, shard: ShardId) -> ShardStart {
+fn shard_start(
+    config: &ServerConfig,
+    data: &DataDirectory,
+    medium: Option<ShardMedium>,
+    shard: ShardId,
+) -> ShardStart {
     let storage = &config.storage;
     ShardStart {
         id: shard,
         path: data.shard_path(shard.0),
         block_bytes: data.block_bytes(),
+        access: medium.map_or(Access::Direct, |medium| medium.access),
+        volatile: medium.is_some_and(|medium| medium.volatile),
         wal: WalConfig {
             shard: shard.0,
             secret: data.secret(),

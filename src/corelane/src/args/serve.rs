@@ -31,6 +31,9 @@ pub struct ServeArgs {
     /// Serve other machines although clients are not authenticated
     #[arg(long)]
     pub allow_anonymous: bool,
+    /// Serve from a filesystem in memory (tmpfs); acknowledgements then say `memory`
+    #[arg(long)]
+    pub allow_volatile: bool,
 }
 
 impl ServeArgs {
@@ -46,6 +49,8 @@ impl ServeArgs {
         push("server.shards", "--shards", self.shards.map(|shards| shards.to_string()));
         let anonymous = self.allow_anonymous.then(|| "true".to_owned());
         push("server.allow_anonymous", "--allow-anonymous", anonymous);
+        let volatile = self.allow_volatile.then(|| "true".to_owned());
+        push("storage.allow_volatile", "--allow-volatile", volatile);
         flags
     }
 }

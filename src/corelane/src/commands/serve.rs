@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use server::logging::{self, LogFormat};
-use server::{ExecutorConfig, Ready, ServerConfig, StorageConfig};
+use server::{ExecutorConfig, IoMode, Ready, ServerConfig, StorageConfig};
 use tuning::{Host, LockDir, Placement};
 
 use super::Outcome;
@@ -82,6 +82,11 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
             cache_bytes,
             prepare_bytes: storage.prepare_bytes_at_start,
             retention_check_ms: ms(storage.retention_check),
+            io: match storage.io {
+                kind::IoMode::Auto => IoMode::Auto,
+                kind::IoMode::Direct => IoMode::Direct,
+            },
+            allow_volatile: storage.allow_volatile,
         },
         executor: ExecutorConfig {
             spin_us: us(executor.spin),
@@ -139,6 +144,9 @@ fn ready_line(ready: &Ready) -> String {
     } else {
         let _ = write!(line, "opened with {} {}", ready.topics, plural(ready.topics, "topic"));
     }
+    if ready.volatile {
+        line.push_str("; volatile: nothing survives the machine's stop");
+    }
     if !ready.unavailable.is_empty() {
         let shards: Vec<_> = ready.unavailable.iter().map(|(shard, _)| shard.to_string()).collect();
         let _ = write!(
@@ -171,6 +179,7 @@ mod tests {
             placement: "2 cores pinned to CPUs 0,1: every CPU of the machine".to_owned(),
             data_dir: "/data".into(),
             created: true,
+            volatile: false,
             topics: 0,
             unavailable: Vec::new(),
         };
@@ -182,12 +191,13 @@ mod tests {
         ready.created = false;
         ready.topics = 1;
         ready.direct_ports.clear();
+        ready.volatile = true;
         ready.unavailable = vec![(ShardId(1), "damaged".to_owned())];
         assert_eq!(
             ready_line(&ready),
             "corelane ready on 127.0.0.1:7300; 2 cores pinned to CPUs 0,1: every CPU of the \
-             machine; 2 shards; data directory /data opened with 1 topic; NOT served: shard 1 \
-             (see `corelane status`)"
+             machine; 2 shards; data directory /data opened with 1 topic; volatile: nothing \
+             survives the machine's stop; NOT served: shard 1 (see `corelane status`)"
         );
     }
 }

@@ -74,6 +74,8 @@ pub struct Address;
 pub struct Cores;
 /// How log lines are written.
 pub struct Format;
+/// How the log's files are opened.
+pub struct Io;
 /// A value that may be missing; its text form is then empty.
 pub struct Optional<K>(PhantomData<K>);
 
@@ -255,6 +257,34 @@ impl Kind for Format {
         match value {
             LogFormat::Text => "text".to_owned(),
             LogFormat::Json => "json".to_owned(),
+        }
+    }
+}
+
+/// How the log's files are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    Auto,
+    Direct,
+}
+
+impl Kind for Io {
+    type Value = IoMode;
+    const NAME: &'static str = "auto or direct";
+    const FORM: TomlForm = TomlForm::String;
+
+    fn parse(text: &str) -> Result<IoMode, String> {
+        match text {
+            "auto" => Ok(IoMode::Auto),
+            "direct" => Ok(IoMode::Direct),
+            _ => Err(format!("{text:?} is neither auto nor direct")),
+        }
+    }
+
+    fn show(value: &IoMode) -> String {
+        match value {
+            IoMode::Auto => "auto".to_owned(),
+            IoMode::Direct => "direct".to_owned(),
         }
     }
 }

@@ -5,8 +5,8 @@ use model::limits;
 
 use super::error::ConfigError;
 use super::kind::{
-    Address, Bounds, Bytes, Cores, Count, Flag, Format, Kind, Optional, Path, Text, Time, TomlForm,
-    check,
+    Address, Bounds, Bytes, Cores, Count, Flag, Format, Io, Kind, Optional, Path, Text, Time,
+    TomlForm, check,
 };
 use super::layers::Layers;
 use super::units::{GIB, KIB, MIB, TIB};
@@ -202,6 +202,11 @@ options! {
         /// Log space written out before a new data directory is ready, for each shard.
         prepare_bytes_at_start: Bytes = "16MiB",
             Bounds::within(MIB, 4 * GIB).multiple_of(MIB), Restart;
+        /// How the log's files are opened: "direct" is O_DIRECT or a refusal to start, "auto" goes
+        /// through the page cache (slower, as durable) where the filesystem takes no O_DIRECT.
+        io: Io = "auto", Bounds::ANY, Restart;
+        /// Serve from a filesystem in memory (tmpfs). Acknowledgements then say memory at most.
+        allow_volatile: Flag = "false", Bounds::ANY, Restart;
     }
 
     /// What the server says of itself, on standard error.

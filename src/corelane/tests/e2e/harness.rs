@@ -153,22 +153,20 @@ impl Drop for Running {
 
 /// The binary, without the variables of whoever runs the tests.
 fn command() -> Command {
-    let mut command = Command::new(BINARY);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CORELANE_") {
-            command.env_remove(name);
-        }
-    }
-    command
+    command_through(&[])
 }
 
-/// The same under a limit of the shell; the process is that of the binary.
-fn limited(limit: &str) -> Command {
-    let plain = command();
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY]);
-    for (name, value) in plain.get_envs() {
-        if value.is_none() {
+fn command_through(words: &[String]) -> Command {
+    let mut command = match words.split_first() {
+        Some((program, rest)) => {
+            let mut command = Command::new(program);
+            command.args(rest).arg(BINARY);
+            command
+        }
+        None => Command::new(BINARY),
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CORELANE_") {
             command.env_remove(name);
         }
     }
@@ -198,10 +196,11 @@ fn end(child: &mut Child) {
 /// How a broker is started.
 #[derive(Clone, Debug)]
 pub struct Launch {
+    /// Words before the binary's own: a program that runs it in other surroundings.
+    through: Vec<String>,
     words: Vec<String>,
     cores: u16,
     environment: Vec<(String, String)>,
-    ulimit: Option<String>,
     log: PathBuf,
 }
 
@@ -210,10 +209,10 @@ impl Launch {
     pub fn new(data_dir: &Path) -> Self {
         let words = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()];
         let launch = Self {
+            through: Vec::new(),
             words: words.map(str::to_owned).to_vec(),
             cores: 1,
             environment: Vec::new(),
-            ulimit: None,
             log: data_dir.with_extension("log"),
         };
         launch
@@ -236,6 +235,12 @@ impl Launch {
         self
     }
 
+    /// Starts the binary by another program, which must become it (`exec`).
+    pub fn through<S: AsRef<str>>(mut self, words: &[S]) -> Self {
+        self.through.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.words[2] = address.to_string();
         self
@@ -247,9 +252,8 @@ impl Launch {
     }
 
     /// Starts it under a limit of the shell, such as `-n 100`.
-    pub fn ulimit(mut self, limit: &str) -> Self {
-        self.ulimit = Some(limit.to_owned());
-        self
+    pub fn ulimit(self, limit: &str) -> Self {
+        self.through(&["sh", "-c", &format!("ulimit {limit} && exec \"$@\""), "sh"])
     }
 
     /// Starts it and waits until it is ready.
@@ -261,11 +265,7 @@ impl Launch {
     /// Starts it; `Err` is how it ended before it was ready.
     pub fn try_start(&self) -> Result<Server, Run> {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = match &self.ulimit {
-            None => command(),
-            Some(limit) => limited(limit),
-        };
-        let mut child = command
+        let mut child = command_through(&self.through)
             .args(&self.words)
             .args((self.cores > 0).then(|| format!("--cores={}", self.cores)))
             .envs(self.environment.iter().cloned())

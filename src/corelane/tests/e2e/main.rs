@@ -6,6 +6,7 @@ mod consume;
 mod cores;
 mod crash;
 mod descriptors;
+mod environment;
 mod harness;
 mod hostile;
 mod retention;

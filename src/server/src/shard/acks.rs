@@ -201,11 +201,16 @@ impl ShardHost {
 
     fn fulfil(&mut self, waiting: Waiting, out: &mut Outbox) {
         match waiting {
-            Waiting::Ack(run) => self.acknowledge(&run, AckLevel::Durable, out),
+            Waiting::Ack(run) => self.acknowledge(&run, self.level_reached(), out),
             Waiting::Reply { to: ReplyTo::Client(origin), reply } => out.reply(origin, *reply),
             Waiting::Reply { .. } => {}
             Waiting::Answer { to, answer } => super::requests::send_answer(to, *answer, out),
         }
+    }
+
+    /// What is true of a message whose write is done.
+    fn level_reached(&self) -> AckLevel {
+        if self.volatile { AckLevel::Memory } else { AckLevel::Durable }
     }
 
     fn acknowledge(&self, run: &AckRun, level: AckLevel, out: &mut Outbox) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ahash::AHashMap;
 use ring::{Completion as RingCompletion, Ring};
 use wal::AlignedBuffer;
-use wal::device::{Action, Completion, DeviceError, Done, FileId, LogDevice, Ticket};
+use wal::device::{Access, Action, Completion, DeviceError, Done, FileId, LogDevice, Ticket};
 
 use crate::descriptors::Spares;
 use crate::token::Token;
@@ -21,6 +21,7 @@ pub struct DiskState {
     path: PathBuf,
     directory: OwnedFd,
     block_bytes: usize,
+    access: Access,
     files: AHashMap<FileId, OwnedFd>,
     /// What becomes of an operation's result.
     steps: AHashMap<Ticket, Step>,
@@ -41,7 +42,7 @@ enum Step {
 
 impl DiskState {
     /// `block_bytes`: the unit of direct I/O on this file system.
-    pub fn open(slot: u8, path: &Path, block_bytes: usize) -> io::Result<Self> {
+    pub fn open(slot: u8, path: &Path, block_bytes: usize, access: Access) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
@@ -52,6 +53,7 @@ impl DiskState {
             path: path.to_owned(),
             directory,
             block_bytes,
+            access,
             files: AHashMap::new(),
             steps: AHashMap::new(),
             ended: VecDeque::new(),
@@ -153,6 +155,11 @@ impl DiskState {
             Step::Open { name, flags, .. } => (name, *flags),
             Step::Allocate { .. } | Step::Plain(_) => return,
         };
+        let direct = match self.access {
+            Access::Direct => libc::O_DIRECT,
+            Access::Buffered => 0,
+        };
+        let flags = flags | direct | libc::O_CLOEXEC;
         match CString::new(name.as_str()) {
             Ok(name) => {
                 self.steps.insert(ticket, step);
@@ -200,7 +207,7 @@ pub struct RingDevice<'a> {
     pub others: &'a mut Vec<RingCompletion>,
 }
 
-const READ_WRITE: i32 = libc::O_RDWR | libc::O_DIRECT | libc::O_DSYNC | libc::O_CLOEXEC;
+const READ_WRITE: i32 = libc::O_RDWR | libc::O_DSYNC;
 
 impl RingDevice<'_> {
     fn on_file(&mut self, ticket: Ticket, file: FileId, doing: &'static str) -> Option<RawFd> {
@@ -246,8 +253,8 @@ impl LogDevice for RingDevice<'_> {
                 self.disk.open_file(self.ring, ticket, step);
             }
             Action::OpenReadOnly { file, name } => {
-                let flags = libc::O_RDONLY | libc::O_DIRECT | libc::O_CLOEXEC;
-                self.disk.open_file(self.ring, ticket, Step::Open { file, name, flags });
+                let step = Step::Open { file, name, flags: libc::O_RDONLY };
+                self.disk.open_file(self.ring, ticket, step);
             }
             Action::Write { file, offset, data } => {
                 if let Some(raw) = self.on_file(ticket, file, "write") {

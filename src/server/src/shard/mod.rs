@@ -32,11 +32,16 @@ use pending::Pending;
 use reader_table::Readers;
 use retention::Retention;
 
+/// What the status of a shard in memory says.
+const VOLATILE_REASON: &str = "volatile: the data lies in memory, acknowledgements say memory";
+
 pub struct ShardHost {
     pub id: ShardId,
     wal: Wal,
     engine: Engine,
     disk: DiskState,
+    /// The data lies in memory: no acknowledgement says `durable`.
+    volatile: bool,
     /// Replies that wait for the log.
     pending: Pending,
     /// Acknowledgements from memory, sent at the turn's end so that runs can form.
@@ -207,10 +212,19 @@ impl ShardHost {
             } else {
                 ShardHealth::Serving
             },
-            reason: self.failed.clone().unwrap_or_default(),
+            reason: self.reason(),
             partitions: u32::try_from(self.engine.partition_count()).unwrap_or(u32::MAX),
             durable_lsn: self.wal.durable_lsn().0,
             log_bytes: stats.log_bytes,
+        }
+    }
+
+    /// What an operator should know of the shard; empty when all is well.
+    fn reason(&self) -> String {
+        match &self.failed {
+            Some(reason) => reason.clone(),
+            None if self.volatile => VOLATILE_REASON.to_owned(),
+            None => String::new(),
         }
     }
 }

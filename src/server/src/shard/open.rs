@@ -19,6 +19,9 @@ pub struct OpenShard<'a> {
     pub slot: u8,
     pub path: &'a Path,
     pub block_bytes: usize,
+    pub access: wal::device::Access,
+    /// The data lies in memory: what is acknowledged says so.
+    pub volatile: bool,
     pub wal: WalConfig,
     pub retention_check_ms: u64,
     /// The data directory is new: the shard has no log yet.
@@ -44,7 +47,8 @@ pub fn open_shard(
 ) -> Result<ShardHost, OpenShardError> {
     let directory =
         |error| OpenShardError::Directory { path: order.path.display().to_string(), error };
-    let mut disk = DiskState::open(order.slot, order.path, order.block_bytes).map_err(directory)?;
+    let mut disk = DiskState::open(order.slot, order.path, order.block_bytes, order.access)
+        .map_err(directory)?;
     let mut engine = Engine::new(order.id, EngineConfig::default());
     let mut device = RingDevice { ring, disk: &mut disk, others };
     if order.create {
@@ -60,6 +64,7 @@ pub fn open_shard(
         wal,
         engine,
         disk,
+        volatile: order.volatile,
         pending: Pending::default(),
         taken: Pending::default(),
         readers: Readers::default(),

@@ -34,7 +34,8 @@ async fn produce(
     progress: &mut Progress,
 ) -> Result<(), CommandError> {
     // Asked for first, so that an unknown topic is said before anything is typed.
-    client.topic(args.topic.as_str()).await?;
+    let topic = client.topic(args.topic.as_str()).await?;
+    progress.wanted = args.ack.unwrap_or(topic.config.ack);
     let mut builder = client.producer().batch_bytes(BATCH_BYTES).compression(compression(args));
     if let Some(level) = args.ack {
         builder = builder.ack(level);

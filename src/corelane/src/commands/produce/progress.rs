@@ -9,6 +9,10 @@ use model::AckLevel;
 
 use crate::commands::output::human_bytes;
 
+/// A server that keeps its data in memory cannot do more.
+const LESS_THAN_WANTED: &str = "corelane: warning: durable was asked for and the server acknowledges \
+     in memory: its data directory is on a filesystem in memory (see its log)";
+
 /// Counts of a run, and the bar where stderr is a terminal.
 pub struct Progress {
     bar: ProgressBar,
@@ -20,6 +24,9 @@ pub struct Progress {
     pub failed: u64,
     /// The least that is true of any message acknowledged so far.
     pub level: Option<AckLevel>,
+    /// What was asked for; less is worth a word, once.
+    pub wanted: AckLevel,
+    warned: bool,
 }
 
 impl Progress {
@@ -34,12 +41,20 @@ impl Progress {
             acknowledged: 0,
             failed: 0,
             level: None,
+            wanted: AckLevel::None,
+            warned: false,
         }
     }
 
     pub fn reached(&mut self, level: AckLevel) {
         self.acknowledged += 1;
         self.level = Some(self.level.map_or(level, |least| least.min(level)));
+        if level < self.wanted && !self.warned {
+            self.warned = true;
+            self.bar.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{LESS_THAN_WANTED}");
+            });
+        }
     }
 
     pub fn show(&self) {
