@@ -22,7 +22,8 @@
 //! Kinds 4, 7, 8 and 10 carry the flag "frees space".
 
 use model::{
-    ConsumerName, EntryHead, Offset, PartitionIndex, ShardId, TopicConfig, TopicId, TopicName,
+    ConsumerName, EntryHead, Offset, PartitionIndex, ShardId, SpaceUse, TopicConfig, TopicId,
+    TopicName,
 };
 
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
@@ -122,18 +123,28 @@ impl Change {
 
     /// The flags in the entry's head.
     pub fn flags(&self) -> u8 {
+        match self.space_use() {
+            SpaceUse::Frees => EntryHead::FLAG_FREES_SPACE,
+            SpaceUse::GoesOn | SpaceUse::Grows => 0,
+        }
+    }
+
+    /// Whether the entry is let in when the disk is full. Shorter retention comes as a change of
+    /// a topic, so those go on as well.
+    pub fn space_use(&self) -> SpaceUse {
         match self {
             Self::PartitionDeleted
             | Self::TopicDeleted { .. }
             | Self::TombstoneCleared { .. }
-            | Self::LogStartAdvanced { .. } => EntryHead::FLAG_FREES_SPACE,
-            _ => 0,
+            | Self::LogStartAdvanced { .. } => SpaceUse::Frees,
+            Self::OffsetCommitted { .. }
+            | Self::ProducersExpired { .. }
+            | Self::PartitionAltered { .. }
+            | Self::TopicAltered { .. } => SpaceUse::GoesOn,
+            Self::PartitionCreated { .. }
+            | Self::TopicCreated { .. }
+            | Self::ProducerIdsAllocated { .. } => SpaceUse::Grows,
         }
-    }
-
-    /// Whether the entry is let in when the disk is full.
-    pub fn frees_space(&self) -> bool {
-        self.flags() & EntryHead::FLAG_FREES_SPACE != 0
     }
 
     /// Appends the payload to `out`.

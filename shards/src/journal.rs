@@ -2,7 +2,7 @@
 //!
 //! The host puts the shard's write-ahead log behind this; tests put a vector behind it.
 
-use model::{EntryHead, ErrorCode, Lsn, Rejection};
+use model::{EntryHead, ErrorCode, Lsn, Rejection, SpaceUse};
 
 /// Whether an entry would be let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Room {
     Yes,
     /// Too much is waiting for the disk; there will be room after completions.
     Backlog,
-    /// Only entries that free space are let in.
+    /// The disk is full, and an entry of this use has no place any more.
     DiskFull,
     /// A write has failed: nothing is let in until the shard is opened again.
     ReadOnly,
@@ -22,17 +22,17 @@ pub trait Journal {
     /// last's. The engine has asked [`Journal::room`] before.
     fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn;
 
-    /// Whether an entry of this size would be let in now.
-    fn room(&self, payload_bytes: usize, frees_space: bool) -> Room;
+    /// Whether an entry of this size and use would be let in now.
+    fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room;
 }
 
 /// Turns "no room" into the answer a client gets.
 pub(crate) fn admit(
     journal: &impl Journal,
     payload_bytes: usize,
-    frees_space: bool,
+    space_use: SpaceUse,
 ) -> Result<(), Rejection> {
-    let (code, message) = match journal.room(payload_bytes, frees_space) {
+    let (code, message) = match journal.room(payload_bytes, space_use) {
         Room::Yes => return Ok(()),
         Room::Backlog => {
             (ErrorCode::Busy, "too much is waiting for this shard's disk; try again shortly")

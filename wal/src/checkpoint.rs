@@ -34,6 +34,12 @@ pub(crate) struct Checkpointing {
     pub log_bytes_since: u64,
     pub segment_switched: bool,
     retry_at_ns: u64,
+    /// The last one could not be written, and that was said.
+    failing: bool,
+    /// The last one found no space: what becomes free is for the next.
+    pub no_space: bool,
+    /// Length of the newest, bytes.
+    pub file_bytes: u64,
     under_way: Option<Box<UnderWay>>,
 }
 
@@ -71,8 +77,20 @@ struct UnderWay {
 impl Checkpointing {
     /// After recovery: the checkpoints that are good, and how much log was replayed. It counts as
     /// written since, so that the next replay is not longer still.
-    pub fn recovered(kept: Vec<CheckpointRecord>, replayed_bytes: u64) -> Self {
-        Self { kept, log_bytes_since: replayed_bytes, ..Self::default() }
+    pub fn recovered(
+        kept: Vec<CheckpointRecord>,
+        replayed_bytes: u64,
+        listed: &[(String, u64)],
+    ) -> Self {
+        let newest = kept.first().map(|newest| names::checkpoint(newest.end));
+        let file = newest.and_then(|name| listed.iter().find(|(listed, _)| *listed == name));
+        let file_bytes = file.map_or(0, |(_, bytes)| *bytes);
+        Self { kept, log_bytes_since: replayed_bytes, file_bytes, ..Self::default() }
+    }
+
+    /// There may be space now for one that failed.
+    pub fn try_again(&mut self) {
+        self.retry_at_ns = 0;
     }
 }
 
@@ -95,13 +113,32 @@ impl Wal {
     fn space_waits_for_checkpoint(&self) -> bool {
         let segments = &self.segments;
         let short = (segments.ready.len() as u32 + segments.naming) < self.config.pool_segments;
-        let kept = &self.checkpoint.kept;
-        let older = kept.get(1).map_or(0, |older| older.start);
         (short || segments.disk_full)
-            && kept.first().is_none_or(|newest| self.writer.next_lsn > newest.end + 1)
-            && segments
-                .in_use()
-                .any(|s| s.state == State::Sealed && s.live == 0 && s.last_lsn > older)
+            && !self.is_at_newest_checkpoint()
+            && self.checkpoint_would_free()
+    }
+
+    /// Whether no entry was appended since the newest checkpoint.
+    fn is_at_newest_checkpoint(&self) -> bool {
+        let newest = self.checkpoint.kept.first();
+        newest.is_some_and(|newest| self.writer.next_lsn <= newest.end + 1)
+    }
+
+    fn checkpoint_would_free(&self) -> bool {
+        let older = self.checkpoint.kept.get(1).map_or(0, |older| older.start);
+        let mut sealed = self.segments.in_use().filter(|s| s.state == State::Sealed);
+        sealed.any(|segment| segment.live == 0 && segment.last_lsn > older)
+    }
+
+    /// Whether the disk is full, and what would be free after one more checkpoint is not because
+    /// nothing was appended since the last: any entry will do, which the host then appends.
+    pub fn wants_mark(&self) -> bool {
+        self.segments.disk_full
+            && self.failure.is_none()
+            && !self.stopping
+            && self.checkpoint.under_way.is_none()
+            && self.is_at_newest_checkpoint()
+            && self.checkpoint_would_free()
     }
 
     /// Begins a checkpoint of everything up to the entry returned; what the host pushes may hold
@@ -224,6 +261,10 @@ impl Wal {
             Step::Waiting { .. } => {}
             Step::Naming { end } => {
                 let newest = CheckpointRecord { start: state.start, end };
+                self.checkpoint.file_bytes = state.offset;
+                self.checkpoint.failing = false;
+                self.checkpoint.no_space = false;
+                self.segments.reserve.ballast_wanted = false;
                 self.checkpoint.under_way = None;
                 self.checkpoint_kept(device, newest);
             }
@@ -261,7 +302,15 @@ impl Wal {
             }
             Err(_) if state.step == Step::GivingUp => self.checkpoint.under_way = None,
             Err(error) => {
-                warn!(shard = self.config.shard, %error, "a checkpoint could not be written");
+                if !std::mem::replace(&mut self.checkpoint.failing, true) {
+                    let shard = self.config.shard;
+                    warn!(shard, %error, "a checkpoint could not be written; it is tried again");
+                }
+                if error == DeviceError::NoSpace {
+                    self.checkpoint.no_space = true;
+                    self.segments.disk_full = true;
+                    self.segments.reserve.ballast_wanted = true;
+                }
                 // A file that could not be made is not open.
                 state.open &= state.made;
                 self.give_checkpoint_up(device);

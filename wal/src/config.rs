@@ -77,7 +77,9 @@ impl WalConfig {
         self.writes_in_flight = self.writes_in_flight.clamp(1, WRITES_IN_FLIGHT_MAX);
         self.pool_segments = self.pool_segments.max(1);
         self.pool_segments_max = self.pool_segments_max.max(self.pool_segments);
-        self.backlog_bytes = self.backlog_bytes.max(u64::from(self.group_bytes));
+        // What waits when the disk turns out to be full goes into the reserve, and must leave room.
+        let backlog_max = self.segment_bytes / 4;
+        self.backlog_bytes = self.backlog_bytes.min(backlog_max).max(u64::from(self.group_bytes));
         self
     }
 

@@ -283,8 +283,8 @@ fn take_lock(path: &Path) -> Result<File, DirectoryError> {
         .map_err(failed("open the lock of", path))?;
     hold(path, &lock, FlockOperation::NonBlockingLockExclusive)?;
     // The number only makes the message better for whoever comes second.
-    let note = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-    note.map_err(failed("write the lock of", path))?;
+    // On a full disk there may be no room for it.
+    let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
     Ok(lock)
 }
 

@@ -31,7 +31,7 @@ pub struct WalStats {
     pub zeroed_bytes: u64,
     /// Checkpoints completed.
     pub checkpoints: u64,
-    /// True when no segment can be made for want of space.
+    /// True when publishes are refused for want of space.
     pub disk_full: bool,
 }
 

@@ -1,6 +1,6 @@
 //! What the unit tests of several rooms share: a small log on a simulated disk.
 
-use model::{EntryHead, Lsn, StreamId};
+use model::{EntryHead, Lsn, SpaceUse, StreamId};
 
 use crate::config::WalConfig;
 use crate::device::{Completion, SimDisk};
@@ -90,7 +90,7 @@ impl Log {
 
     /// A batch of one record, whose payload says which it is.
     pub fn append(&mut self, stream: u32, offset: u64, bytes: usize) -> Lsn {
-        assert_eq!(self.wal.room(bytes, false), Room::Yes);
+        assert_eq!(self.wal.room(bytes, SpaceUse::Grows), Room::Yes);
         let payload = payload(stream, offset, bytes);
         self.wal.append(&head(stream, offset), &[&payload])
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use model::Lsn;
+use model::{Lsn, SpaceUse};
 use tracing::error;
 
 use crate::cache::{Chunks, Tail};
@@ -198,7 +198,7 @@ impl Wal {
             removed_total: self.segments.removed_total,
             cached_bytes: self.chunks.allocated_bytes(),
             zeroed_bytes: self.zeroing.bytes_total,
-            disk_full: self.segments.disk_full,
+            disk_full: self.segments.disk_full && !self.fits_full_disk(self.unit, SpaceUse::Grows),
             ..self.stats
         }
     }

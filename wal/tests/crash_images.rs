@@ -9,6 +9,7 @@ use corelane_wal::device::sim::{Dice, Fate, Image, SimDisk};
 use corelane_wal::verify::verify_log;
 use corelane_wal::{OpenError, Room, Wal};
 use host::{Entry, Host, config, created, seed};
+use model::SpaceUse;
 
 /// Runs longer than CI wants: multiplies the number of runs.
 fn effort() -> u64 {
@@ -225,7 +226,7 @@ fn a_failed_write_makes_the_log_read_only_up_to_what_is_durable() {
             if host.wal.failure().is_some() {
                 break;
             }
-            if host.wal.room(100, false) == Room::Yes {
+            if host.wal.room(100, SpaceUse::Grows) == Room::Yes {
                 host.append_some();
             }
         }
@@ -233,8 +234,8 @@ fn a_failed_write_makes_the_log_read_only_up_to_what_is_durable() {
             // The one that failed was no write of a block (the pool's, say); the log goes on.
             continue;
         }
-        assert_eq!(host.wal.room(1, false), Room::Failed);
-        assert_eq!(host.wal.room(1, true), Room::Failed);
+        assert_eq!(host.wal.room(1, SpaceUse::Grows), Room::Failed);
+        assert_eq!(host.wal.room(1, SpaceUse::Frees), Room::Failed);
         while host.end_one() {}
         host.read_everything().unwrap();
         let end = host.disk.points() - 1;
@@ -320,8 +321,8 @@ fn a_full_disk_can_be_got_out_of() {
     host.disk.limit_space(used + 100 * 1024);
     let stream = live_stream(&mut host);
     let mut rounds = 0;
-    while host.wal.room(2_000, false) != Room::DiskFull {
-        if host.wal.room(2_000, false) == Room::Yes {
+    while host.wal.room(2_000, SpaceUse::Grows) != Room::DiskFull {
+        if host.wal.room(2_000, SpaceUse::Grows) == Room::Yes {
             let entry = host.sized_batch(stream, 1, 1_900);
             host.append(entry);
         }
@@ -333,7 +334,7 @@ fn a_full_disk_can_be_got_out_of() {
     // Entries that free space are let in, and do free it.
     for number in host.streams.keys().copied().collect::<Vec<_>>() {
         if host.streams[&number].alive {
-            assert_eq!(host.wal.room(8, true), Room::Yes);
+            assert_eq!(host.wal.room(8, SpaceUse::Frees), Room::Yes);
             let start = host.streams[&number].next_offset.to_le_bytes().to_vec();
             let entry = host.entry(host::KIND_TRIMMED, number, start);
             host.append(entry);
@@ -341,7 +342,7 @@ fn a_full_disk_can_be_got_out_of() {
         }
     }
     let mut rounds = 0;
-    while host.wal.room(2_000, false) != Room::Yes {
+    while host.wal.room(2_000, SpaceUse::Grows) != Room::Yes {
         // Two checkpoints after the last entry that is to go; they differ in their last entry.
         let entry = host.entry(host::KIND_REMOVED, stream, Vec::new());
         host.append(entry);
@@ -370,7 +371,7 @@ fn old_segments_are_used_again() {
             host.step();
         }
         for number in host.streams.keys().copied().collect::<Vec<_>>() {
-            if host.streams[&number].alive && host.wal.room(8, true) == Room::Yes {
+            if host.streams[&number].alive && host.wal.room(8, SpaceUse::Frees) == Room::Yes {
                 let start = host.streams[&number].next_offset.to_le_bytes().to_vec();
                 let entry = host.entry(host::KIND_TRIMMED, number, start);
                 host.append(entry);

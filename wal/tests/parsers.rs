@@ -57,6 +57,7 @@ fn segment_record() -> impl Strategy<Value = SegmentRecord> {
             previous_crc: words[0],
             data_end: (bytes * share / 100) as u32,
             prepared_bytes: words[1],
+            from_reserve: share.is_multiple_of(2),
         })
 }
 

@@ -17,7 +17,8 @@ mod topics;
 use std::collections::{BTreeMap, VecDeque};
 
 use model::{
-    EntryHead, Lsn, Offset, PartitionHandle, PartitionIndex, Rejection, ShardId, StreamId, TopicId,
+    EntryHead, Lsn, Offset, PartitionHandle, PartitionIndex, Rejection, ShardId, SpaceUse,
+    StreamId, TopicId,
 };
 
 use crate::entry::Change;
@@ -196,10 +197,21 @@ impl Engine {
         change: &Change,
         journal: &mut impl Journal,
     ) -> Result<Lsn, Rejection> {
+        self.record_as(change.space_use(), time_ms, stream, change, journal)
+    }
+
+    fn record_as(
+        &mut self,
+        space_use: SpaceUse,
+        time_ms: i64,
+        stream: StreamId,
+        change: &Change,
+        journal: &mut impl Journal,
+    ) -> Result<Lsn, Rejection> {
         let mut payload = std::mem::take(&mut self.scratch);
         payload.clear();
         change.encode(&mut payload);
-        let admitted = admit(journal, payload.len(), change.frees_space());
+        let admitted = admit(journal, payload.len(), space_use);
         if admitted.is_ok() {
             let head = EntryHead {
                 kind: change.kind(),

@@ -1,7 +1,9 @@
 //! Appending batches: the hot path.
 
 use model::limits::{BATCH_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX};
-use model::{AckLevel, EntryHead, ErrorCode, Lsn, Offset, PartitionHandle, Rejection, StreamId};
+use model::{
+    AckLevel, EntryHead, ErrorCode, Lsn, Offset, PartitionHandle, Rejection, SpaceUse, StreamId,
+};
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use smallvec::SmallVec;
 
@@ -66,11 +68,11 @@ impl Engine {
                 }
             }
         }
-        admit(journal, facts.bytes as usize, false)?;
+        admit(journal, facts.bytes as usize, SpaceUse::Grows)?;
         if let Some(id) = evicts {
             let change = Change::ProducersExpired { ids: vec![id] };
             self.record(time_ms, partition.stream, &change, journal)?;
-            admit(journal, facts.bytes as usize, false)?;
+            admit(journal, facts.bytes as usize, SpaceUse::Grows)?;
         }
         let lsn = self.append_batch(time_ms, partition.stream, base_offset, &facts, bytes, journal);
         Ok(Appended { lsn, base_offset, records: facts.records, time_ms, duplicate: false })

@@ -1,6 +1,6 @@
 //! What may be forgotten: old records and idle producers.
 
-use model::{Lsn, Offset, StreamId};
+use model::{Lsn, Offset, Rejection, SpaceUse, StreamId};
 
 use crate::engine::Engine;
 use crate::entry::Change;
@@ -84,6 +84,17 @@ impl Engine {
             }
         }
         expired
+    }
+
+    /// Appends an entry that changes nothing. The log tells two checkpoints apart by what lies
+    /// between them, and on a full disk it takes two until space is free.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn mark(&mut self, now_ms: i64, journal: &mut impl Journal) -> Result<Lsn, Rejection> {
+        let time_ms = self.stamp(now_ms);
+        let change = Change::ProducerIdsAllocated { next: self.counters.producer_id_next };
+        self.record_as(SpaceUse::Frees, time_ms, StreamId(0), &change, journal)
     }
 }
 

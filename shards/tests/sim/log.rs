@@ -1,7 +1,7 @@
 //! A shard's log as a vector.
 
 use corelane_shards::{Journal, Room};
-use model::{EntryHead, Lsn};
+use model::{EntryHead, Lsn, SpaceUse};
 
 #[derive(Clone)]
 pub struct Entry {
@@ -37,7 +37,11 @@ impl Journal for MemoryLog {
         self.last()
     }
 
-    fn room(&self, _payload_bytes: usize, frees_space: bool) -> Room {
-        if self.room == Room::DiskFull && frees_space { Room::Yes } else { self.room }
+    fn room(&self, _payload_bytes: usize, space_use: SpaceUse) -> Room {
+        if self.room == Room::DiskFull && space_use != SpaceUse::Grows {
+            Room::Yes
+        } else {
+            self.room
+        }
     }
 }

@@ -62,7 +62,7 @@ impl World {
         let expected = match known {
             None => Some(ErrorCode::UnknownPartition),
             Some(partition) if version <= partition.config_version => None,
-            Some(_) => self.no_room(false),
+            Some(_) => self.no_room(true),
         };
         let (now_ms, log) = (self.now_ms, &mut self.log);
         let got = self.engine.alter_partition(now_ms, id, index, version, &config, log);
@@ -113,7 +113,7 @@ impl World {
         let expected = match known {
             None => Some(ErrorCode::UnknownTopic),
             Some(topic) if after.as_ref() == Some(&topic.config) => None,
-            Some(_) => self.no_room(false),
+            Some(_) => self.no_room(true),
         };
         let got = self.engine.alter_topic(self.now_ms, &name, &change, &mut self.log);
         if !self.refused(&got, expected) {
@@ -193,7 +193,7 @@ impl World {
             None => Some(ErrorCode::UnknownPartition),
             Some(_) if offset > shown_next => Some(ErrorCode::OffsetOutOfRange),
             Some(p) if p.consumers.get(consumer.as_str()) == Some(&offset) => None,
-            Some(_) => self.no_room(false),
+            Some(_) => self.no_room(true),
         };
         let (now_ms, log) = (self.now_ms, &mut self.log);
         let got = self.engine.commit_offset(now_ms, handle, &consumer, offset, log);
@@ -334,7 +334,7 @@ impl World {
         let before_ms = self.now_ms.max(self.decided.time_ms) - idle_ms as i64;
         let all = self.decided.partitions.values().flat_map(|p| p.producers.values());
         let idle = all.filter(|producer| producer.time_ms < before_ms).count();
-        let expected = if self.no_room(false).is_some() { 0 } else { idle };
+        let expected = if self.no_room(true).is_some() { 0 } else { idle };
         let got = self.engine.expire_producers(self.now_ms, idle_ms, &mut self.log);
         assert_eq!(got, expected);
         self.follow();

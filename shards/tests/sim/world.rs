@@ -133,12 +133,12 @@ impl World {
         format!("{what:?}").hash(&mut self.transcript);
     }
 
-    /// The refusal that a full log would give to an entry.
-    pub fn no_room(&self, frees_space: bool) -> Option<ErrorCode> {
+    /// The refusal that a full log would give to an entry; `goes_on`: one that a full disk takes.
+    pub fn no_room(&self, goes_on: bool) -> Option<ErrorCode> {
         match self.log.room {
             Room::Yes => None,
             Room::Backlog => Some(ErrorCode::Busy),
-            Room::DiskFull if frees_space => None,
+            Room::DiskFull if goes_on => None,
             Room::DiskFull => Some(ErrorCode::DiskFull),
             Room::ReadOnly => Some(ErrorCode::ShardReadOnly),
         }

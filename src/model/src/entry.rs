@@ -39,3 +39,15 @@ impl EntryHead {
         self.base_offset + u64::from(self.records)
     }
 }
+
+/// What an entry does to the space on the disk, which decides whether a full one takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceUse {
+    /// Only there for its content: refused on a full disk.
+    Grows,
+    /// Small, and lets consumers go on: taken on a full disk, but never into the last part of
+    /// what is kept for getting out of it.
+    GoesOn,
+    /// Lets space be freed: taken as long as there is any place for it.
+    Frees,
+}

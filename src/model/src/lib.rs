@@ -12,7 +12,7 @@ pub mod reply;
 pub mod request;
 pub mod topic;
 
-pub use entry::EntryHead;
+pub use entry::{EntryHead, SpaceUse};
 pub use error::{ErrorCode, Rejection};
 pub use ids::{CoreId, Lsn, Offset, PartitionHandle, PartitionIndex, ShardId, StreamId, TopicId};
 pub use name::{ConsumerName, NameError, TopicName};

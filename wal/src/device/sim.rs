@@ -114,7 +114,8 @@ impl SimDisk {
         self.failures.insert(number, error);
     }
 
-    /// Creations fail with `NoSpace` when all files together would pass this, bytes.
+    /// Creations, and writes past the end of a file, fail with `NoSpace` when all files together
+    /// would pass this, bytes.
     pub fn limit_space(&mut self, bytes: u64) {
         self.space_bytes = bytes;
     }
@@ -241,7 +242,15 @@ impl SimDisk {
             Work::Remove { name } => {
                 self.state.named(&name).map(|_| Done::Nothing).ok_or(DeviceError::NotFound)
             }
-            Work::Write { .. } | Work::Sync { .. } | Work::SyncDirectory => Ok(Done::Nothing),
+            Work::Write { file, offset, data } => {
+                let has = self.state.len(self.inode(file));
+                let grows = (offset + data.len() as u64).saturating_sub(has);
+                if grows > 0 && self.state.bytes().saturating_add(grows) > self.space_bytes {
+                    return Err(DeviceError::NoSpace);
+                }
+                Ok(Done::Nothing)
+            }
+            Work::Sync { .. } | Work::SyncDirectory => Ok(Done::Nothing),
             Work::List => Ok(Done::Listed(self.state.list())),
         }
     }

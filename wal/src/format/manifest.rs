@@ -26,7 +26,8 @@
 //! | 0 | 8 | number |
 //! | 8 | 4 | generation |
 //! | 12 | 1 | state: 1 pool, 2 active, 3 sealed, 4 dropped |
-//! | 13 | 3 | zero |
+//! | 13 | 1 | 1: made of the reserve, and the reserve is not whole again; else 0 |
+//! | 14 | 2 | zero |
 //! | 16 | 8 | length of the file, bytes |
 //! | 24 | 8 | LSN of the first entry; 0 in the pool |
 //! | 32 | 8 | LSN of the last entry; 0 until sealed |
@@ -72,6 +73,8 @@ pub struct SegmentRecord {
     pub previous_crc: u32,
     pub data_end: u32,
     pub prepared_bytes: u32,
+    /// Made of the reserve: on a full disk only for what lets it be got out of.
+    pub from_reserve: bool,
 }
 
 /// A checkpoint's LSNs.
@@ -193,6 +196,7 @@ impl SegmentRecord {
         put_u64(to, 0, self.number);
         put_u32(to, 8, self.generation);
         to[12] = self.state as u8;
+        to[13] = u8::from(self.from_reserve);
         put_u64(to, 16, self.bytes);
         put_u64(to, 24, self.first_lsn);
         put_u64(to, 32, self.last_lsn);
@@ -221,7 +225,11 @@ impl SegmentRecord {
             previous_crc: u32_at(from, 48),
             data_end: u32_at(from, 52),
             prepared_bytes: u32_at(from, 56),
+            from_reserve: from[13] == 1,
         };
+        if from[13] > 1 {
+            return Err(FormatError::Impossible("mark of the reserve"));
+        }
         if record.bytes > crate::config::SEGMENT_BYTES_MAX
             || u64::from(record.data_end) > record.bytes
         {
@@ -257,6 +265,7 @@ mod tests {
                 previous_crc: 16,
                 data_end: 17,
                 prepared_bytes: 18,
+                from_reserve: false,
             }],
         }
     }

@@ -4,8 +4,10 @@
 pub const MANIFESTS: [&str; 2] = ["manifest-0", "manifest-1"];
 /// A checkpoint while it is written.
 pub const CHECKPOINT_TMP: &str = "checkpoint-tmp";
-/// The spare segment for a full disk.
-pub const RESERVE: &str = "reserve";
+/// Spare segments for a full disk.
+pub const RESERVES: [&str; 2] = ["reserve", "reserve-2"];
+/// Space that is given back when a checkpoint finds none.
+pub const BALLAST: &str = "reserve-checkpoint";
 
 const SEGMENT: &str = "segment-";
 const CHECKPOINT: &str = "checkpoint-";

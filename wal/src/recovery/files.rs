@@ -43,13 +43,15 @@ impl Found {
         disk: &mut Blocking<'_, D>,
     ) -> Result<(), OpenError> {
         for (name, bytes) in self.listed.clone() {
-            if name == names::RESERVE {
+            if let Some(slot) = names::RESERVES.iter().position(|reserve| *reserve == name) {
                 let usable = bytes >= self.config.reserve_bytes(self.unit) / 2;
                 if usable && bytes.is_multiple_of(self.unit as u64) {
-                    self.segments.reserve = Some(bytes);
+                    self.segments.reserve.segments[slot] = Some(bytes);
                 } else {
                     self.leftovers.push(name);
                 }
+            } else if name == names::BALLAST {
+                self.segments.reserve.ballast = Some(bytes);
             } else if name == names::CHECKPOINT_TMP {
                 self.leftovers.push(name);
             } else if let Some(end) = names::parse_checkpoint(&name) {
@@ -96,6 +98,7 @@ impl Found {
 fn segment_of(record: &SegmentRecord, file: FileId) -> Segment {
     let prepared = u64::from(record.prepared_bytes);
     let mut segment = Segment::pool(record.number, record.generation, file, record.bytes, prepared);
+    segment.from_reserve = record.from_reserve;
     if record.state != SegmentState::Pool {
         segment.first_lsn = record.first_lsn;
         segment.first_sequence = record.first_sequence;

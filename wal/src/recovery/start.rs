@@ -33,7 +33,10 @@ pub(super) fn settle<F: Fold>(found: &mut Found, fold: &F) {
     for segment in found.segments.all.values_mut().filter(|s| s.state == State::Sealed) {
         segment.count_live(&mut found.streams);
     }
-    found.segments.look_for_dropped = true;
+    let segments = &mut found.segments;
+    segments.look_for_dropped = true;
+    // Written into the reserve when it was closed: full until a segment can be made.
+    segments.disk_full = segments.active().is_some_and(|active| active.from_reserve);
 }
 
 /// Writes what must be written before the first entry, and makes the log.
@@ -115,7 +118,7 @@ impl Wal {
             chunks,
             tail: Tail::default(),
             readers,
-            checkpoint: Checkpointing::recovered(found.kept, found.replayed_bytes),
+            checkpoint: Checkpointing::recovered(found.kept, found.replayed_bytes, &found.listed),
             changes: Default::default(),
             failure: None,
             stats: WalStats::default(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::{Effect, Segment, State};
+use super::{Effect, Segment};
 use crate::buffer::AlignedBuffer;
 use crate::device::{Action, DeviceError, FileId, LogDevice};
 use crate::format::names;
@@ -27,11 +27,21 @@ enum Kind {
         old: u64,
         number: u64,
     },
-    /// The reserve becomes this segment.
+    /// A spare segment becomes this one.
     UseReserve {
+        slot: usize,
         number: u64,
     },
-    MakeReserve,
+    MakeReserve {
+        slot: usize,
+    },
+    /// A dropped segment's file becomes a spare one.
+    FillReserve {
+        old: u64,
+        slot: usize,
+    },
+    MakeBallast,
+    GiveBallast,
     Remove {
         old: u64,
     },
@@ -57,49 +67,7 @@ impl Job {
 }
 
 impl Wal {
-    /// Starts the most urgent job if none is under way.
-    pub(crate) fn start_job<D: LogDevice>(&mut self, device: &mut D) {
-        let segments = &self.segments;
-        let waiting = segments.now_wanted();
-        if segments.job.is_some() || self.failure.is_some() || (self.stopping && !waiting) {
-            return;
-        }
-        // A full disk is looked at again after a while; what frees it is done at once.
-        let may_make = self.now_ns >= segments.retry_at_ns;
-        let pool = segments.ready.len() as u32 + segments.naming;
-        let recyclable = segments.dropped.front().copied().filter(|old| self.fits_pool(*old));
-        let job = if pool < self.config.pool_segments {
-            match recyclable {
-                Some(old) => Some(self.recycle_job(old)),
-                None if waiting && segments.disk_full && segments.reserve.is_some() => {
-                    self.use_reserve_job()
-                }
-                None if segments.dropped.is_empty() && may_make => Some(self.make_job()),
-                None => self.remove_job(),
-            }
-        } else {
-            match recyclable {
-                Some(old) if pool < self.config.pool_segments_max => Some(self.recycle_job(old)),
-                _ if !segments.dropped.is_empty() => self.remove_job(),
-                _ if segments.reserve.is_none() && may_make && !self.stopping => {
-                    Some(self.make_reserve_job())
-                }
-                _ => None,
-            }
-        };
-        if let Some(job) = job {
-            self.segments.job = Some(job);
-            self.next_job_action(device);
-        }
-    }
-
-    fn fits_pool(&self, old: u64) -> bool {
-        self.segments.all.get(&old).is_some_and(|segment| {
-            segment.bytes == self.config.segment_bytes && !self.io.is_read(segment.file)
-        })
-    }
-
-    fn make_job(&mut self) -> Job {
+    pub(super) fn make_job(&mut self) -> Job {
         let number = self.segments.next_number;
         let file = self.io.new_file();
         let bytes = self.config.segment_bytes;
@@ -113,7 +81,7 @@ impl Wal {
         Job::new(Kind::Make { number }, file, bytes, rest)
     }
 
-    fn recycle_job(&mut self, old: u64) -> Job {
+    pub(super) fn recycle_job(&mut self, old: u64) -> Job {
         self.segments.dropped.retain(|number| *number != old);
         let number = self.segments.next_number;
         let segment = &self.segments.all[&old];
@@ -126,38 +94,61 @@ impl Wal {
         Job::new(Kind::Recycle { old, number }, file, bytes, rest)
     }
 
-    fn use_reserve_job(&mut self) -> Option<Job> {
-        let bytes = self.segments.reserve?;
+    pub(super) fn use_reserve_job(&mut self, slot: usize, bytes: u64) -> Job {
         let number = self.segments.next_number;
         let file = self.io.new_file();
         let name = names::segment(number);
         let rest = [
-            Action::Rename { from: names::RESERVE.to_owned(), to: name.clone() },
+            Action::Rename { from: names::RESERVES[slot].to_owned(), to: name.clone() },
             Action::SyncDirectory,
             Action::Open { file, name },
             self.head_action(file, number, 0, bytes),
         ];
-        Some(Job::new(Kind::UseReserve { number }, file, bytes, rest))
+        Job::new(Kind::UseReserve { slot, number }, file, bytes, rest)
     }
 
-    fn make_reserve_job(&mut self) -> Job {
-        let file = self.io.new_file();
+    pub(super) fn make_reserve_job(&mut self, slot: usize) -> Job {
         let bytes = self.config.reserve_bytes(self.unit);
-        let name = names::RESERVE.to_owned();
+        self.make_spare(Kind::MakeReserve { slot }, names::RESERVES[slot], bytes)
+    }
+
+    pub(super) fn make_ballast_job(&mut self) -> Job {
+        let newest = self.checkpoint.file_bytes;
+        let bytes = if self.segments.disk_full {
+            self.config.ballast_bytes_left(newest, self.unit)
+        } else {
+            self.config.ballast_bytes(newest, self.unit)
+        };
+        self.make_spare(Kind::MakeBallast, names::BALLAST, bytes)
+    }
+
+    fn make_spare(&mut self, kind: Kind, name: &str, bytes: u64) -> Job {
+        let file = self.io.new_file();
         let rest = [
-            Action::Create { file, name, bytes },
+            Action::Create { file, name: name.to_owned(), bytes },
             Action::Sync { file },
             Action::SyncDirectory,
             Action::Close { file },
         ];
-        Job::new(Kind::MakeReserve, file, bytes, rest)
+        Job::new(kind, file, bytes, rest)
     }
 
-    fn remove_job(&mut self) -> Option<Job> {
-        let unread = |number: &u64| {
-            self.segments.all.get(number).is_some_and(|segment| !self.io.is_read(segment.file))
-        };
-        let old = self.segments.dropped.iter().copied().find(unread)?;
+    pub(super) fn give_ballast_job(&mut self) -> Job {
+        let file = self.io.new_file();
+        let rest = [Action::Remove { name: names::BALLAST.to_owned() }, Action::SyncDirectory];
+        Job::new(Kind::GiveBallast, file, 0, rest)
+    }
+
+    pub(super) fn fill_reserve_job(&mut self, old: u64, slot: usize) -> Job {
+        self.segments.dropped.retain(|number| *number != old);
+        let segment = &self.segments.all[&old];
+        let (file, bytes) = (segment.file, segment.bytes);
+        let (from, to) = (names::segment(old), names::RESERVES[slot].to_owned());
+        let rest = [Action::Close { file }, Action::Rename { from, to }, Action::SyncDirectory];
+        Job::new(Kind::FillReserve { old, slot }, file, bytes, rest)
+    }
+
+    pub(super) fn remove_job(&mut self, old: u64) -> Job {
         self.segments.dropped.retain(|number| *number != old);
         let segment = &self.segments.all[&old];
         let (file, bytes) = (segment.file, segment.bytes);
@@ -166,7 +157,7 @@ impl Wal {
             Action::Remove { name: names::segment(old) },
             Action::SyncDirectory,
         ];
-        Some(Job::new(Kind::Remove { old }, file, bytes, rest))
+        Job::new(Kind::Remove { old }, file, bytes, rest)
     }
 
     fn head_action(&self, file: FileId, number: u64, generation: u32, bytes: u64) -> Action {
@@ -182,7 +173,7 @@ impl Wal {
         Action::Write { file, offset: 0, data: Bytes::from(data) }
     }
 
-    fn next_job_action<D: LogDevice>(&mut self, device: &mut D) {
+    pub(super) fn next_job_action<D: LogDevice>(&mut self, device: &mut D) {
         let Some(job) = &mut self.segments.job else { return };
         match job.rest.pop_front() {
             Some(action) => self.io.submit(device, Purpose::Job, action),
@@ -211,7 +202,9 @@ impl Wal {
         let Some(job) = self.segments.job.take() else { return };
         match job.kind {
             Kind::Make { number } => {
-                self.segments.disk_full = false;
+                if std::mem::take(&mut self.segments.disk_full) {
+                    info!(shard = self.config.shard, "there is space on the disk again");
+                }
                 self.add_to_pool(number, 0, &job, false);
             }
             Kind::Recycle { old, number } => {
@@ -219,13 +212,28 @@ impl Wal {
                 self.segments.recycled_total += 1;
                 self.add_to_pool(number, generation, &job, false);
             }
-            Kind::UseReserve { number } => {
-                self.segments.reserve = None;
+            Kind::UseReserve { slot, number } => {
+                self.segments.reserve.segments[slot] = None;
                 self.add_to_pool(number, 0, &job, true);
             }
-            Kind::MakeReserve => {
-                self.segments.disk_full = false;
-                self.segments.reserve = Some(job.bytes);
+            Kind::MakeReserve { slot } => {
+                self.segments.reserve_made(slot, job.bytes);
+                self.manifest.request(Effect::None);
+            }
+            Kind::FillReserve { old, slot } => {
+                self.segments.all.remove(&old);
+                self.segments.recycled_total += 1;
+                self.segments.reserve_made(slot, job.bytes);
+                self.manifest.request(Effect::None);
+            }
+            Kind::MakeBallast => {
+                self.segments.reserve.ballast = Some(job.bytes);
+                self.segments.reserve.ballast_wanted = false;
+            }
+            Kind::GiveBallast => {
+                self.segments.reserve.ballast = None;
+                self.segments.reserve.ballast_wanted = false;
+                self.checkpoint.try_again();
             }
             Kind::Remove { old } => {
                 self.segments.all.remove(&old);
@@ -267,48 +275,46 @@ impl Wal {
                 self.segments.next_number = number + 1;
                 Some(names::segment(number))
             }
-            Kind::MakeReserve => {
+            Kind::MakeReserve { slot } => {
                 self.segments.disk_full |= full;
-                Some(names::RESERVE.to_owned())
+                Some(names::RESERVES[slot].to_owned())
+            }
+            Kind::MakeBallast => {
+                self.segments.disk_full |= full;
+                Some(names::BALLAST.to_owned())
             }
             // The file's name is not known for sure any more: the next start clears it away.
             Kind::Recycle { number, .. } => {
                 self.segments.next_number = number + 1;
                 None
             }
-            Kind::UseReserve { number } => {
-                self.segments.reserve = None;
+            Kind::UseReserve { slot, number } => {
+                self.segments.reserve.segments[slot] = None;
                 self.segments.next_number = number + 1;
                 None
             }
-            Kind::Remove { old } => {
+            Kind::GiveBallast => {
+                self.segments.reserve.ballast = None;
+                None
+            }
+            Kind::FillReserve { old, .. } | Kind::Remove { old } => {
                 info!(shard = self.config.shard, old, "left for the next start");
                 None
             }
             Kind::CleanUp => None,
         };
-        if let Some(name) = clean_up.filter(|_| job.done > 0) {
+        // What is there already under the name is what an earlier job has left.
+        let made = job.done > 0;
+        if let Some(name) = clean_up.filter(|_| made || error == DeviceError::Exists) {
             let file = job.file;
-            let rest = [Action::Close { file }, Action::Remove { name }, Action::SyncDirectory];
+            let mut rest = VecDeque::from([Action::Remove { name }, Action::SyncDirectory]);
+            if made {
+                rest.push_front(Action::Close { file });
+            }
             self.segments.job = Some(Job::new(Kind::CleanUp, file, 0, rest));
             self.next_job_action(device);
         } else if full {
             self.start_job(device);
-        }
-    }
-}
-
-impl super::Segments {
-    /// Whether a block waits and nothing is ready for it.
-    fn now_wanted(&self) -> bool {
-        self.active.is_none() && self.ready.is_empty() || self.wanted
-    }
-
-    /// Marks a sealed segment as not needed.
-    pub(crate) fn drop_segment(&mut self, number: u64) {
-        if let Some(segment) = self.all.get_mut(&number) {
-            segment.state = State::Dropped;
-            segment.uses = Vec::new();
         }
     }
 }

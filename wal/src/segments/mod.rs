@@ -1,8 +1,10 @@
 //! The segments of the log: what each one is, which is written, which are ready.
 
+mod choose;
 mod jobs;
 mod manifest;
 pub(crate) mod recycle;
+mod reserve;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -12,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use jobs::Job;
 pub(crate) use manifest::{Effect, ManifestKeeper};
+pub(crate) use reserve::Reserve;
 pub(crate) use zero::Zeroing;
 
 use crate::device::{DeviceError, FileId};
@@ -137,6 +140,7 @@ impl Segment {
             previous_crc: if in_use { self.previous_crc } else { 0 },
             data_end: if sealed { self.data_end as u32 } else { 0 },
             prepared_bytes: self.prepared as u32,
+            from_reserve: self.from_reserve,
         }
     }
 }
@@ -159,8 +163,7 @@ pub(crate) struct Segments {
     /// Why the last job failed.
     pub last_error: Option<DeviceError>,
     pub disk_full: bool,
-    /// The reserve's length in bytes when there is one.
-    pub reserve: Option<u64>,
+    pub reserve: Reserve,
     /// A block waits for a segment.
     pub wanted: bool,
     /// Something may have become free since the last look.

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 pub(crate) use group::{Group, OpenGroup};
 
-use model::Lsn;
+use model::{Lsn, SpaceUse};
 
 use crate::buffer::AlignedBuffer;
 use crate::config::ENTRY_PAYLOAD_BYTES_MAX;
@@ -100,8 +100,8 @@ impl Writer {
 }
 
 impl Wal {
-    /// Whether an entry of this size may be appended now.
-    pub fn room(&self, payload_bytes: usize, frees_space: bool) -> Room {
+    /// Whether an entry of this size and use may be appended now.
+    pub fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
         if self.failure.is_some() {
             return Room::Failed;
         }
@@ -109,7 +109,7 @@ impl Wal {
         if waiting >= self.config.backlog_bytes {
             return Room::Backlog;
         }
-        if self.segments.disk_full && !self.fits_full_disk(payload_bytes, frees_space) {
+        if self.segments.disk_full && !self.fits_full_disk(payload_bytes, space_use) {
             return Room::DiskFull;
         }
         Room::Yes

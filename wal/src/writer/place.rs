@@ -67,30 +67,18 @@ impl Wal {
         self.manifest.request(Effect::None);
     }
 
-    /// On a full disk: whether the entry fits what there is, or may use the reserve.
-    pub(crate) fn fits_full_disk(&self, payload_bytes: usize, frees_space: bool) -> bool {
-        let spare = |number: &u64| self.segments.all.get(number).is_some_and(|s| !s.from_reserve);
-        if self.segments.ready.iter().any(spare) {
-            return true;
-        }
-        let on_reserve = self.segments.active().is_some_and(|active| active.from_reserve);
-        if frees_space && (self.segments.reserve.is_some() || !self.segments.ready.is_empty()) {
-            return true;
-        }
-        if on_reserve && !frees_space {
-            return false;
-        }
-        let Some(active) = self.segments.active() else { return false };
+    /// Where the active segment would end, footer included, with all that waits and one more entry.
+    pub(crate) fn end_with(&self, payload_bytes: usize) -> u64 {
         let writer = &self.writer;
         let opened = writer.open.padded_bytes(payload_bytes, 1, self.unit);
         let alone = block::padded_bytes(payload_bytes, 1, self.unit);
         // As if every entry that waits brought a stream of its own to the footer.
         let waiting = (writer.next_lsn - writer.submitted_lsn) as usize;
-        let footer = self.indexes.peek(active.number).map_or(0, SegmentIndex::footer_bytes)
+        let index = self.segments.active.and_then(|active| self.indexes.peek(active));
+        let footer = index.map_or(0, SegmentIndex::footer_bytes)
             + waiting * (STREAM_BYTES + INDEX_BYTES + crate::config::LABEL_BYTES_MAX);
-        let end = writer.position
+        writer.position
             + writer.closed_bytes
-            + (opened + alone + footer.next_multiple_of(self.unit)) as u64;
-        end <= active.bytes
+            + (opened + alone + footer.next_multiple_of(self.unit)) as u64
     }
 }

@@ -1,6 +1,6 @@
 //! Groups, the order of durability, and what `truncate` drops.
 
-use model::Lsn;
+use model::{Lsn, SpaceUse};
 
 use crate::testing::{Log, config, payload};
 use crate::wal::Room;
@@ -82,15 +82,15 @@ fn the_largest_entry_fits_a_log_of_usual_size() {
 fn too_much_that_waits_is_a_backlog() {
     let mut log = Log::new(config());
     let mut offset = 0;
-    while log.wal.room(4_000, false) == Room::Yes {
+    while log.wal.room(4_000, SpaceUse::Grows) == Room::Yes {
         log.append(1, offset, 4_000);
         log.commit();
         offset += 1;
         assert!(offset < 100);
     }
-    assert_eq!(log.wal.room(4_000, false), Room::Backlog);
+    assert_eq!(log.wal.room(4_000, SpaceUse::Grows), Room::Backlog);
     log.settle();
-    assert_eq!(log.wal.room(4_000, false), Room::Yes);
+    assert_eq!(log.wal.room(4_000, SpaceUse::Grows), Room::Yes);
     assert_eq!(log.wal.durable_lsn(), Lsn(offset));
 }
 

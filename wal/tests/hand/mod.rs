@@ -103,6 +103,7 @@ impl HandLog {
             previous_crc: self.previous_crc,
             data_end: 0,
             prepared_bytes: 0,
+            from_reserve: false,
         });
         self.at = UNIT as u64;
         self.blocks.clear();

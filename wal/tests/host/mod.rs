@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use corelane_wal::device::sim::{Dice, SimDisk};
 use corelane_wal::{EntryHead, OpenError, Room, Wal, WalConfig};
-use model::{Lsn, StreamId};
+use model::{Lsn, SpaceUse, StreamId};
 
 use fold::{Replay, Stream, fold_truth};
 
@@ -21,7 +21,7 @@ pub const KIND_TRIMMED: u8 = 3;
 pub const KIND_REMOVED: u8 = 4;
 pub const KIND_NOTE: u8 = 5;
 
-/// The flag of entries that are let in when the disk is full.
+/// The flag of entries that free space.
 const FREES_SPACE: u8 = 1;
 const STREAMS_MAX: u64 = 5;
 
@@ -33,6 +33,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    pub fn space_use(&self) -> SpaceUse {
+        match self.head.kind {
+            KIND_NOTE => SpaceUse::GoesOn,
+            KIND_TRIMMED | KIND_REMOVED => SpaceUse::Frees,
+            _ => SpaceUse::Grows,
+        }
+    }
+
     /// One past the last offset it holds.
     pub fn next_offset(&self) -> u64 {
         self.head.base_offset + u64::from(self.head.records)
@@ -216,8 +224,7 @@ impl Host {
     pub fn append_some(&mut self) {
         for _ in 0..=self.dice.below(4) {
             let entry = self.draw_entry();
-            let frees = entry.head.flags & FREES_SPACE != 0;
-            if self.wal.room(entry.payload.len(), frees) != Room::Yes {
+            if self.wal.room(entry.payload.len(), entry.space_use()) != Room::Yes {
                 return;
             }
             self.append(entry);

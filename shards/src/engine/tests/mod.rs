@@ -6,8 +6,8 @@ mod replay;
 mod topics;
 
 use model::{
-    EntryHead, Lsn, PartitionHandle, PartitionIndex, ShardId, StreamId, TopicConfig, TopicId,
-    TopicName,
+    EntryHead, Lsn, PartitionHandle, PartitionIndex, ShardId, SpaceUse, StreamId, TopicConfig,
+    TopicId, TopicName,
 };
 use protocol::batch::BatchHeader;
 
@@ -44,7 +44,7 @@ impl Journal for Log {
         Lsn(self.entries.len() as u64)
     }
 
-    fn room(&self, _payload_bytes: usize, _frees_space: bool) -> Room {
+    fn room(&self, _payload_bytes: usize, _space_use: SpaceUse) -> Room {
         self.room
     }
 }

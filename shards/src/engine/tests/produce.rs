@@ -51,7 +51,7 @@ impl crate::Journal for TruncatedAt {
         Lsn(self.0)
     }
 
-    fn room(&self, _: usize, _: bool) -> Room {
+    fn room(&self, _: usize, _: model::SpaceUse) -> Room {
         Room::Yes
     }
 }

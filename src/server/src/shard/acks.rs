@@ -1,6 +1,6 @@
 //! From a publish to its acknowledgement.
 
-use model::{AckLevel, ErrorCode, Lsn, PartitionHandle, Rejection};
+use model::{AckLevel, ErrorCode, Lsn, PartitionHandle, Rejection, SpaceUse};
 use protocol::ProduceAck;
 use protocol::batch::BatchHeader;
 use smallvec::SmallVec;
@@ -50,7 +50,7 @@ impl ShardHost {
 
     /// Whether a publish of so many bytes has to wait.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        matches!(self.wal.room(bytes, false), wal::Room::Backlog)
+        matches!(self.wal.room(bytes, SpaceUse::Grows), wal::Room::Backlog)
             || self.pending.len() >= PENDING_REPLIES_MAX
     }
 

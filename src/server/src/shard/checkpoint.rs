@@ -4,8 +4,9 @@
 use ring::Ring;
 use shards::SnapshotCursor;
 
-use super::ShardHost;
+use super::{LogJournal, ShardHost};
 use crate::bounds::CHECKPOINT_SLICE_OBJECTS;
+use crate::clock::Clock;
 
 /// A checkpoint under way.
 #[derive(Debug)]
@@ -15,9 +16,17 @@ pub struct CheckpointRun {
 }
 
 impl ShardHost {
-    pub(super) fn start_checkpoint(&mut self, ring: &mut Ring) {
+    pub(super) fn start_checkpoint(&mut self, ring: &mut Ring, clock: &Clock) {
         let idle = self.checkpoint.is_none() && !self.wal.checkpoint_under_way();
-        if idle && !self.shutting_down && self.wal.checkpoint_due() {
+        if !idle || self.shutting_down {
+            return;
+        }
+        if self.wal.wants_mark() {
+            let mut journal = LogJournal(&mut self.wal);
+            // Refused only when even the reserve has no place left.
+            let _ = self.engine.mark(clock.unix_ms(), &mut journal);
+        }
+        if self.wal.checkpoint_due() {
             self.begin_checkpoint(ring);
         }
     }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 pub use acks::{BatchSlices, ProduceTerms};
 pub use device::{DiskState, RingDevice};
 use model::reply::{ShardHealth, ShardStatus};
-use model::{EntryHead, ErrorCode, Lsn, Rejection, ShardId};
+use model::{EntryHead, ErrorCode, Lsn, Rejection, ShardId, SpaceUse};
 pub use open::{OpenShard, open_shard};
 pub use requests::send_answer;
 use ring::{Completion as RingCompletion, Ring};
@@ -69,8 +69,8 @@ impl Journal for LogJournal<'_> {
         self.0.append(head, payload)
     }
 
-    fn room(&self, payload_bytes: usize, frees_space: bool) -> Room {
-        match self.0.room(payload_bytes, frees_space) {
+    fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
+        match self.0.room(payload_bytes, space_use) {
             wal::Room::Yes => Room::Yes,
             wal::Room::Backlog => Room::Backlog,
             wal::Room::DiskFull => Room::DiskFull,
@@ -131,7 +131,7 @@ impl ShardHost {
         self.with_log(ring, |wal, device| wal.tick(device, clock.now_ns()));
         self.engine.tick(clock.unix_ms());
         self.expire_pending(clock, out);
-        self.start_checkpoint(ring);
+        self.start_checkpoint(ring, clock);
         self.start_retention(clock);
     }
 
