@@ -224,6 +224,7 @@ fn answer(
             topics: 0,
             cores: vec![],
             shards: vec![],
+            ..ServerStatus::default()
         })),
         Request::Subscribe { partition, subscription, position, credit_bytes } => {
             let PartitionHandle { stream: StreamId(stream), .. } = partition;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use model::reply::{PartitionStatus, ServerStatus};
 use model::{
-    AckLevel, ConsumerName, ErrorCode, Offset, PartitionHandle, PartitionIndex, Reply, Request,
-    StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName, limits,
+    AckLevel, ConsumerName, CoreId, ErrorCode, Offset, PartitionHandle, PartitionIndex, Reply,
+    Request, StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName, limits,
 };
 use tokio::time::Instant;
 
@@ -136,6 +136,25 @@ impl Client {
     pub async fn set_log_filter(&self, filter: impl Into<String>) -> Result<(), Error> {
         match self.call(&Request::SetLogFilter { filter: filter.into() }).await? {
             Reply::LogFilterSet => Ok(()),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Moves all clients off a core, or off the server (`None`); its shards go on, reached over
+    /// other cores. Clients have `grace` to leave by themselves.
+    pub async fn drain(&self, core: Option<CoreId>, grace: Duration) -> Result<(), Error> {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        self.set_drain(Request::Drain { core, undo: false, grace_ms }).await
+    }
+
+    /// Lets clients come again to a core, or to the server (`None`).
+    pub async fn undo_drain(&self, core: Option<CoreId>) -> Result<(), Error> {
+        self.set_drain(Request::Drain { core, undo: true, grace_ms: 0 }).await
+    }
+
+    async fn set_drain(&self, request: Request) -> Result<(), Error> {
+        match self.call(&request).await? {
+            Reply::DrainSet => Ok(()),
             reply => Err(unexpected(&reply)),
         }
     }

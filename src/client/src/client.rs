@@ -52,6 +52,7 @@ impl Client {
 pub(crate) struct ClientOptions {
     pub(crate) servers: Vec<String>,
     pub(crate) client_name: String,
+    pub(crate) operator: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) direct_connections: bool,
@@ -87,6 +88,7 @@ impl Default for ClientBuilder {
             options: ClientOptions {
                 servers: Vec::new(),
                 client_name: concat!("corelane-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+                operator: false,
                 connect_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(30),
                 direct_connections: true,
@@ -111,6 +113,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.options.client_name = name.into();
+        self
+    }
+
+    /// Whether this client operates the server: it is let in where a bound on connections or a
+    /// drain refuses others, and is served status, log filter and drain, nothing else. Default: no.
+    #[must_use]
+    pub fn operator(mut self, operator: bool) -> Self {
+        self.options.operator = operator;
         self
     }
 

@@ -97,7 +97,8 @@ impl Routes {
     }
 
     async fn open(&self, address: &str, within: Duration) -> Result<Connection, Error> {
-        Connection::open(address, &self.options.client_name, within).await
+        let features = if self.options.operator { protocol::FEATURE_OPERATOR } else { 0 };
+        Connection::open(address, &self.options.client_name, features, within).await
     }
 
     /// The best connection for a shard's partitions: to its core, or else the first one.

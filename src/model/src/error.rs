@@ -86,6 +86,10 @@ codes! {
     DamagedData = 37, "damaged_data", false;
     /// A limit on what exists (partitions, consumers) is reached.
     LimitReached = 38, "limit_reached", false;
+    /// The core or server is being emptied of its clients: connect again.
+    Draining = 39, "draining", true;
+    /// A bound on connections is reached.
+    TooManyConnections = 40, "too_many_connections", true;
 }
 
 impl fmt::Display for ErrorCode {

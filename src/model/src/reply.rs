@@ -55,6 +55,12 @@ pub struct ShardStatus {
     pub durable_lsn: u64,
     /// Bytes of log on disk that are in use.
     pub log_bytes: u64,
+    /// The disk has not answered for longer than is allowed; writes wait.
+    pub slow: bool,
+    /// No segment can be made for want of space; publishes are refused.
+    pub disk_full: bool,
+    /// How long the oldest write that is not durable yet has waited, about.
+    pub oldest_write_ms: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,18 +68,31 @@ pub struct CoreStatus {
     pub core: CoreId,
     /// The CPU the core is pinned to; `None` when it is not pinned.
     pub cpu: Option<u32>,
+    /// Clients; connections of operators are not counted.
     pub connections: u32,
+    /// Its clients are being moved elsewhere, and it takes no new ones.
+    pub draining: bool,
+    /// Connections taken since the start, those handed over by other cores included.
+    pub accepted: u64,
+    /// Connections refused at a bound or while draining.
+    pub refused: u64,
+    /// New connections passed on to another core.
+    pub handed_over: u64,
     pub messages_in: u64,
     pub bytes_in: u64,
     pub messages_out: u64,
     pub bytes_out: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerStatus {
     pub version: String,
-    /// True when every shard serves and no shutdown is under way.
+    /// True when every shard serves, and neither a stop nor a drain of the server is under way.
     pub ready: bool,
+    /// Every core is being emptied of its clients.
+    pub draining: bool,
+    /// The data directory is in memory: nothing is durable.
+    pub volatile: bool,
     pub uptime_ms: u64,
     pub data_dir: String,
     pub topics: u32,
@@ -117,5 +136,7 @@ pub enum Reply {
     OffsetCommitted,
     Status(Box<ServerStatus>),
     LogFilterSet,
+    /// The drain, or its end, has begun.
+    DrainSet,
     Rejected(Rejection),
 }

@@ -3,7 +3,7 @@
 //! A publish is not in this list: it is the hot path, and its payload stays where it was received
 //! (see `protocol::produce`).
 
-use crate::ids::{Offset, PartitionHandle, TopicId};
+use crate::ids::{CoreId, Offset, PartitionHandle, TopicId};
 use crate::name::{ConsumerName, TopicName};
 use crate::topic::{AckLevel, TopicChange, TopicConfig};
 
@@ -102,5 +102,12 @@ pub enum Request {
     /// Change what is logged while running: a `tracing` filter such as `info,server=debug`.
     SetLogFilter {
         filter: String,
+    },
+    /// Moves all clients off a core, or off the server (`None`), or lets them come again (`undo`).
+    Drain {
+        core: Option<CoreId>,
+        undo: bool,
+        /// How long clients may take to leave by themselves.
+        grace_ms: u32,
     },
 }

@@ -7,6 +7,10 @@ use crate::body::{BodyError, Cursor, check_reserved, put_bytes, put_fixed, put_s
 use crate::frame::{TooLarge, put_frame};
 use crate::kind;
 
+/// The feature of a client that operates the server: it asks how the server is and steers it, and
+/// is let in where others are refused, for nothing else.
+pub const FEATURE_OPERATOR: u64 = 1;
+
 /// The first frame of every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
@@ -14,7 +18,7 @@ pub struct Hello {
     pub version_min: u8,
     /// The newest.
     pub version_max: u8,
-    /// A bit for each optional feature the client knows; none is defined yet.
+    /// A bit for each optional feature the client knows, such as [`FEATURE_OPERATOR`].
     pub features: u64,
     /// For the server's logs.
     pub client_name: String,

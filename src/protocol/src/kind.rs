@@ -47,6 +47,8 @@ pub const STATUS: u16 = 0x50;
 pub const STATUS_REPLY: u16 = 0x51;
 pub const SET_LOG_FILTER: u16 = 0x52;
 pub const LOG_FILTER_SET: u16 = 0x53;
+pub const DRAIN: u16 = 0x54;
+pub const DRAIN_SET: u16 = 0x55;
 
 /// Server to client, unasked; its correlation is 0.
 pub const GO_AWAY: u16 = 0x7D;

@@ -30,7 +30,9 @@ pub use error::{GoAway, parse_go_away, put_error, put_go_away};
 pub use frame::{
     FRAME_HEADER_BYTES, FrameError, FrameHeader, PROTOCOL_VERSION, TooLarge, next_frame,
 };
-pub use hello::{Hello, HelloReply, parse_hello, parse_hello_reply, put_hello, put_hello_reply};
+pub use hello::{
+    FEATURE_OPERATOR, Hello, HelloReply, parse_hello, parse_hello_reply, put_hello, put_hello_reply,
+};
 pub use murmur2::{murmur2, partition_of_key};
 pub use produce::{
     PRODUCE_ACK_BYTES, PRODUCE_HEAD_BYTES, ProduceAck, ProduceHead, put_produce_ack,

@@ -87,6 +87,7 @@ fn kind_of(reply: &Reply) -> u16 {
         Reply::OffsetCommitted => kind::OFFSET_COMMITTED,
         Reply::Status(_) => kind::STATUS_REPLY,
         Reply::LogFilterSet => kind::LOG_FILTER_SET,
+        Reply::DrainSet => kind::DRAIN_SET,
         Reply::Rejected(_) => kind::ERROR,
     }
 }
@@ -126,6 +127,7 @@ fn put_body(out: &mut Vec<u8>, reply: &Reply) -> Result<(), TooLarge> {
         | Reply::TopicDeleted
         | Reply::OffsetCommitted
         | Reply::LogFilterSet
+        | Reply::DrainSet
         | Reply::Rejected(_) => Ok(()),
     }
 }
@@ -187,6 +189,7 @@ pub fn decode_reply(header: &FrameHeader, body: &[u8]) -> Result<Reply, FrameErr
         kind::OFFSET_COMMITTED => Reply::OffsetCommitted,
         kind::STATUS_REPLY => Reply::Status(Box::new(read_status(&mut cursor)?)),
         kind::LOG_FILTER_SET => Reply::LogFilterSet,
+        kind::DRAIN_SET => Reply::DrainSet,
         kind::ERROR => Reply::Rejected(read_error(&mut cursor)?),
         kind => return Err(FrameError::Kind { kind }),
     };

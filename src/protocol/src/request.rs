@@ -4,10 +4,10 @@
 //! is for others.
 
 use model::limits::FRAME_BYTES_MAX;
-use model::{ErrorCode, Rejection, Request};
+use model::{CoreId, ErrorCode, Rejection, Request};
 use rkyv::{Archive, Serialize};
 
-use crate::body::{BodyError, Cursor, check_reserved, put_fixed, put_list, put_string};
+use crate::body::{BodyError, Cursor, check_reserved, flag, put_fixed, put_list, put_string};
 use crate::frame::{FrameHeader, TooLarge, put_frame};
 use crate::kind;
 use crate::topic::{WireChange, WireConfig, WireHandle, WirePosition, position_consumer, read_ack};
@@ -101,6 +101,18 @@ struct CommittedOffsetBody {
     handle: WireHandle,
 }
 
+/// Stands for "every core".
+const CORE_ALL: u16 = u16::MAX;
+
+#[derive(Archive, Serialize)]
+struct DrainBody {
+    deadline_ms: u32,
+    core: u16,
+    undo: u8,
+    reserved: u8,
+    grace_ms: u32,
+}
+
 /// Reads a request and how long its client waits, milliseconds from now (0: no limit).
 ///
 /// `Hello` and `Produce` have readers of their own: a `Hello` here comes too late, and a `Produce`
@@ -147,6 +159,7 @@ fn read_body(kind: u16, cursor: &mut Cursor) -> Result<Option<(Request, u32)>, B
         kind::SET_LOG_FILTER => plain(cursor, |c| {
             Ok(Request::SetLogFilter { filter: c.string("the log filter")?.to_owned() })
         })?,
+        kind::DRAIN => drain(cursor)?,
         _ => return Ok(None),
     };
     Ok(Some(decoded))
@@ -257,6 +270,18 @@ fn committed_offset(cursor: &mut Cursor) -> Decoded {
     Ok((request, fixed.deadline_ms.to_native()))
 }
 
+fn drain(cursor: &mut Cursor) -> Decoded {
+    let fixed = cursor.fixed::<ArchivedDrainBody>("the drain")?;
+    check_reserved(fixed.reserved.into(), "the drain")?;
+    let core = fixed.core.to_native();
+    let request = Request::Drain {
+        core: (core != CORE_ALL).then_some(CoreId(core)),
+        undo: flag(fixed.undo, "the undo mark")?,
+        grace_ms: fixed.grace_ms.to_native(),
+    };
+    Ok((request, fixed.deadline_ms.to_native()))
+}
+
 /// Writes a whole request frame. `deadline_ms` is how long the client waits; 0: no limit.
 ///
 /// Fails, and writes nothing, when a list is too long for a frame or a string over 65,535 bytes.
@@ -287,6 +312,7 @@ fn kind_of(request: &Request) -> u16 {
         Request::CommittedOffset { .. } => kind::COMMITTED_OFFSET,
         Request::Status => kind::STATUS,
         Request::SetLogFilter { .. } => kind::SET_LOG_FILTER,
+        Request::Drain { .. } => kind::DRAIN,
     }
 }
 
@@ -316,6 +342,16 @@ fn put_body(out: &mut Vec<u8>, request: &Request, deadline_ms: u32) -> Result<()
         Request::SetLogFilter { filter } => {
             put_fixed(out, &PlainBody { deadline_ms });
             put_string(out, "the log filter", filter)?;
+        }
+        Request::Drain { core, undo, grace_ms } => {
+            let body = DrainBody {
+                deadline_ms,
+                core: core.map_or(CORE_ALL, |core| core.0),
+                undo: (*undo).into(),
+                reserved: 0,
+                grace_ms: *grace_ms,
+            };
+            put_fixed(out, &body);
         }
         _ => put_partition_body(out, request, deadline_ms)?,
     }

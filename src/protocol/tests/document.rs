@@ -102,6 +102,8 @@ fn every_kind_has_its_number() {
         (kind::STATUS_REPLY, "StatusReply"),
         (kind::SET_LOG_FILTER, "SetLogFilter"),
         (kind::LOG_FILTER_SET, "LogFilterSet"),
+        (kind::DRAIN, "Drain"),
+        (kind::DRAIN_SET, "DrainSet"),
         (kind::GO_AWAY, "GoAway"),
         (kind::ERROR, "Error"),
     ];

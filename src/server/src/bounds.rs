@@ -16,6 +16,11 @@ pub const CONNECTION_UNSENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A connection that has not said `Hello` by then is closed, seconds.
 pub const GREETING_SECONDS_MAX: u64 = 10;
+/// A core with fewer connections keeps those it accepts, however few the others have.
+pub const BALANCE_CONNECTIONS_MIN: u32 = 8;
+/// Refused connections of a core that wait to say Hello and be told why; past this they are told
+/// and closed at once.
+pub const REFUSED_GREETINGS_MAX: usize = 64;
 /// A frame that has not come whole by then, while memory is short, costs its connection, seconds.
 pub const PARTIAL_FRAME_SECONDS_MAX: u64 = 60;
 /// A closing connection that does not take its last replies by then is cut, seconds.

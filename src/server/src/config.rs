@@ -19,6 +19,8 @@ pub struct ServerConfig {
     pub advertise_host: Option<String>,
     pub advertise_direct_base_port: Option<u16>,
     pub connections_per_core_max: u32,
+    /// 0: no bound.
+    pub connections_per_address_max: u32,
     pub in_flight_bytes_per_connection: usize,
     pub partial_frame_bytes_per_core: usize,
     pub mesh_depth: usize,

@@ -1,5 +1,7 @@
 //! What cores say to each other.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,6 +78,14 @@ pub struct PartitionSpec {
     pub name: TopicName,
     pub config: TopicConfig,
     pub config_version: u32,
+}
+
+/// A core, or all of them, is to be emptied of its clients, or takes clients again.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainOrder {
+    pub core: Option<CoreId>,
+    pub undo: bool,
+    pub grace_ms: u32,
 }
 
 /// What a shard is asked to do, beside publishes.
@@ -216,6 +226,12 @@ pub enum Message {
     ConnectionClosed {
         connection: ConnectionId,
     },
+    /// A new connection that the receiving core is to serve.
+    HandOver {
+        socket: OwnedFd,
+        peer: Option<SocketAddr>,
+    },
+    Drain(DrainOrder),
     Metadata(MetadataChange),
     ShardReport(Box<ShardReport>),
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::limits::TOPICS_PER_PAGE_MAX;
 use model::reply::CoreAddress;
-use model::{Reply, TopicInfo, TopicName};
+use model::{CoreId, Reply, TopicInfo, TopicName};
 
 use crate::message::MetadataChange;
 
@@ -15,16 +15,35 @@ use crate::message::MetadataChange;
 pub struct Metadata {
     topics: BTreeMap<TopicName, Arc<TopicInfo>>,
     cores: Arc<[CoreAddress]>,
+    /// As bound at start; `cores` lacks the ports of cores that are being emptied.
+    bound: Arc<[CoreAddress]>,
     complete: bool,
 }
 
 impl Metadata {
     pub fn new() -> Self {
-        Self { topics: BTreeMap::new(), cores: Arc::from([]), complete: false }
+        Self {
+            topics: BTreeMap::new(),
+            cores: Arc::from([]),
+            bound: Arc::from([]),
+            complete: false,
+        }
     }
 
     pub fn set_cores(&mut self, cores: Arc<[CoreAddress]>) {
+        self.bound = Arc::clone(&cores);
         self.cores = cores;
+    }
+
+    /// Whether clients are sent to a core's own port.
+    pub fn set_direct(&mut self, core: CoreId, direct: bool) {
+        let mut cores = self.cores.to_vec();
+        for (address, bound) in cores.iter_mut().zip(self.bound.iter()) {
+            if address.core == core {
+                address.port = if direct { bound.port } else { 0 };
+            }
+        }
+        self.cores = cores.into();
     }
 
     pub fn apply(&mut self, change: MetadataChange) {

@@ -13,6 +13,7 @@ use wal::WalConfig;
 use wal::device::Access;
 use wal::directory::{self, DataDirectory, DirectoryError};
 
+use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
 use crate::descriptors::connections_per_core_max;
@@ -94,8 +95,12 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
         );
     }
     let (listen, listeners) = bind_all(&config, &map)?;
-    let facts =
-        Arc::new(ServerFacts::new(config.version.clone(), data.path().display().to_string()));
+    let facts = Arc::new(ServerFacts::new(
+        config.version.clone(),
+        data.path().display().to_string(),
+        volatile,
+        Admission::new(usize::from(cores), config.connections_per_address_max),
+    ));
     let mesh = Mesh::new(usize::from(cores), config.mesh_depth);
     let (events, inbox) = channel();
     watch_signals(events.clone())?;

@@ -49,15 +49,16 @@ impl Connection {
     pub(crate) async fn open(
         address: &str,
         client_name: &str,
+        features: u64,
         within: Duration,
     ) -> Result<Self, Error> {
-        match timeout(within, Self::handshake(address, client_name)).await {
+        match timeout(within, Self::handshake(address, client_name, features)).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout { what: "connecting", after: within }),
         }
     }
 
-    async fn handshake(address: &str, client_name: &str) -> Result<Self, Error> {
+    async fn handshake(address: &str, client_name: &str, features: u64) -> Result<Self, Error> {
         let connect =
             |source| Error::Connect { address: address.to_owned(), source: Arc::new(source) };
         let mut stream = TcpStream::connect(address).await.map_err(connect)?;
@@ -67,6 +68,7 @@ impl Connection {
             version_min: PROTOCOL_VERSION,
             version_max: PROTOCOL_VERSION,
             client_name: client_name.to_owned(),
+            features,
             ..Hello::default()
         };
         let mut out = Vec::new();

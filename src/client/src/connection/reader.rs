@@ -44,6 +44,7 @@ async fn read_frames(
                 source,
             })?;
         }
+        shared.close_if_drained();
         match timeout(SILENCE_MAX, half.read_buf(buffer)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(_)) => asked = false,

@@ -315,6 +315,19 @@ impl Shared {
         self.lock().pending.remove(&correlation)
     }
 
+    /// Leaves a server that has asked for it, once all that was asked of it is answered.
+    pub(super) fn close_if_drained(&self) {
+        let drained = {
+            let state = self.lock();
+            matches!(state.status, Status::Draining)
+                && state.pending.is_empty()
+                && state.outbox.is_empty()
+        };
+        if drained {
+            self.close(Error::lost(&self.address, "the server asked to go elsewhere"));
+        }
+    }
+
     /// Answers the run of batches that `ack` covers. `false`: it covers what was never sent.
     pub(super) fn acknowledge(&self, first: u64, ack: &ProduceAck) -> bool {
         let mut state = self.lock();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use model::{AckLevel, ConsumerName, StartPosition, TopicChange, TopicConfig, TopicName, limits};
@@ -16,6 +17,34 @@ pub struct StatusArgs {
     pub server: ServerArg,
     #[command(flatten)]
     pub output: OutputArg,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Only this core [default: the whole server]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..i64::from(u16::MAX)))]
+    pub core: Option<u16>,
+    /// Let clients come again
+    #[arg(long, conflicts_with_all = ["wait", "grace"])]
+    pub undo: bool,
+    /// Wait so long until no client is left, such as 30s; exit code 1 when some are
+    #[arg(long, value_name = "DURATION", value_parser = value::wait)]
+    pub wait: Option<Duration>,
+    /// How long clients may take to leave by themselves before they are disconnected
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = value::grace)]
+    pub grace: Duration,
+    #[command(flatten)]
+    pub server: ServerArg,
+    #[command(flatten)]
+    pub output: OutputArg,
+}
+
+#[derive(Debug, Args)]
+pub struct LogFilterArgs {
+    /// A level (error, warn, info, debug, trace), or levels by part: info,corelane_wal=debug
+    pub filter: String,
+    #[command(flatten)]
+    pub server: ServerArg,
 }
 
 #[derive(Debug, Subcommand)]

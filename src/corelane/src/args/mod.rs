@@ -17,7 +17,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use bench::BenchCommand;
-use client::{ConsumeArgs, ProduceArgs, StatusArgs, TopicCommand};
+use client::{ConsumeArgs, DrainArgs, LogFilterArgs, ProduceArgs, StatusArgs, TopicCommand};
 use serve::ServeArgs;
 
 /// A durable message broker: one lane per CPU core.
@@ -38,6 +38,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show cores, shards, topics and rates; exit code 0 when the server is ready, else 1
     Status(StatusArgs),
+    /// Move clients off a core or the whole server; its shards go on
+    Drain(DrainArgs),
+    /// Change what a running server logs
+    LogFilter(LogFilterArgs),
     /// Create, change, list, describe and delete topics
     Topic {
         #[command(subcommand)]

@@ -34,6 +34,23 @@ pub fn server_address(text: &str) -> Result<String, String> {
     if host_is_good && port_is_good { Ok(text.to_owned()) } else { Err(refused()) }
 }
 
+/// How long a command waits; a bare number is seconds.
+pub fn wait(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => units::parse_duration(text),
+    }
+}
+
+/// How long clients have to leave; a bare number is seconds.
+pub fn grace(text: &str) -> Result<Duration, String> {
+    let max = Duration::from_secs(3600);
+    match wait(text)? {
+        grace if grace <= max => Ok(grace),
+        _ => Err("at most an hour is allowed".to_owned()),
+    }
+}
+
 /// The numeric address that `serve` binds; `localhost:` stands for 127.0.0.1.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     Address::parse(text)

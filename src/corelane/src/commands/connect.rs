@@ -15,6 +15,23 @@ where
     W: FnOnce(Client) -> F,
     F: Future<Output = Result<T, CommandError>>,
 {
+    with(server, false, work)
+}
+
+/// The same as an operator, who is let in where a bound or a drain refuses others.
+pub fn with_operator<T, W, F>(server: &ServerArg, work: W) -> Result<T, CommandError>
+where
+    W: FnOnce(Client) -> F,
+    F: Future<Output = Result<T, CommandError>>,
+{
+    with(server, true, work)
+}
+
+fn with<T, W, F>(server: &ServerArg, operator: bool, work: W) -> Result<T, CommandError>
+where
+    W: FnOnce(Client) -> F,
+    F: Future<Output = Result<T, CommandError>>,
+{
     logging::start(LogFormat::Text, "warn").map_err(CommandError::Logging)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -24,6 +41,7 @@ where
         let client = Client::builder()
             .server(&server.server)
             .client_name(concat!("corelane-cli/", env!("CARGO_PKG_VERSION")))
+            .operator(operator)
             .build()
             .await?;
         work(client).await

@@ -5,7 +5,9 @@ mod bench;
 mod config;
 mod connect;
 mod consume;
+mod drain;
 mod error;
+mod log_filter;
 mod output;
 mod produce;
 mod serve;
@@ -36,6 +38,8 @@ pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::LogFilter(args) => log_filter::run(&args),
         Command::Topic { command } => topic::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),

@@ -156,6 +156,10 @@ options! {
         /// Connections that one core serves at once; more are refused.
         connections_per_core_max: Count<u32> = "10000",
             Bounds::within(1, 1_000_000), Restart;
+        /// Connections that one client address may have, over all cores; more are refused.
+        /// 0: no bound. Clients behind one address translation count as one.
+        connections_per_address_max: Count<u32> = "5000",
+            Bounds::within(0, 1_000_000), Restart;
         /// Bytes of requests that one connection may have unanswered before it is read no further.
         in_flight_bytes_per_connection: Bytes = "32MiB", Bounds::within(FRAME, GIB), Restart;
         /// Bytes of half-received frames that one core holds for all its connections.

@@ -156,8 +156,16 @@ impl Wire {
 }
 
 pub fn hello() -> Vec<u8> {
+    hello_as(0)
+}
+
+pub fn operator_hello() -> Vec<u8> {
+    hello_as(protocol::FEATURE_OPERATOR)
+}
+
+pub fn hello_as(features: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let hello = Hello { version_min: 1, version_max: 1, ..Hello::default() };
+    let hello = Hello { version_min: 1, version_max: 1, features, ..Hello::default() };
     protocol::put_hello(&mut bytes, 0, &hello).unwrap();
     bytes
 }

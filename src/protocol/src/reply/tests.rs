@@ -100,6 +100,10 @@ fn golden_status() {
         core: CoreId(1),
         cpu,
         connections: 3,
+        draining: true,
+        accepted: 14,
+        refused: 15,
+        handed_over: 16,
         messages_in: 4,
         bytes_in: 5,
         messages_out: 6,
@@ -113,20 +117,28 @@ fn golden_status() {
         partitions: 9,
         durable_lsn: 10,
         log_bytes: 11,
+        slow: true,
+        disk_full: false,
+        oldest_write_ms: 17,
     };
     let status = ServerStatus {
         version: "0.1".into(),
         ready: true,
+        draining: false,
+        volatile: true,
         uptime_ms: 12,
         data_dir: "/d".into(),
         topics: 13,
         cores: vec![core(Some(2)), core(None)],
         shards: vec![shard],
     };
-    let rates = "03000000 0400000000000000 0500000000000000 0600000000000000 0700000000000000";
-    let cores = format!("02000000 0100 0000 02000000 {rates} 0100 0000 ffffffff {rates}");
-    let shards = "01000000 0800 0100 01 000000 09000000 0a00000000000000 0b00000000000000 0100 72";
-    let fixed = "01 000000 0d000000 0c00000000000000 0300 302e31 0200 2f64";
+    let taken = "03000000 0e00000000000000 0f00000000000000 1000000000000000";
+    let flow = "0400000000000000 0500000000000000 0600000000000000 0700000000000000";
+    let core = |cpu| format!("0100 01 00 {cpu} {taken} {flow}");
+    let cores = format!("02000000 {} {}", core("02000000"), core("ffffffff"));
+    let shards = "01000000 0800 0100 01 01 00 00 09000000 11000000 0a00000000000000 \
+                  0b00000000000000 0100 72";
+    let fixed = "01 00 01 00 0d000000 0c00000000000000 0300 302e31 0200 2f64";
     golden(Reply::Status(Box::new(status)), 0x51, &format!("{fixed} {cores} {shards}"));
 }
 

@@ -49,6 +49,14 @@ fn golden_plain() {
 }
 
 #[test]
+fn golden_drain() {
+    let request = Request::Drain { core: Some(model::CoreId(1)), undo: false, grace_ms: 5 };
+    golden(request, 0x54, "0100 00 00 05000000");
+    let request = Request::Drain { core: None, undo: true, grace_ms: 0 };
+    golden(request, 0x54, "ffff 01 00 00000000");
+}
+
+#[test]
 fn golden_topics() {
     let request =
         Request::Metadata { topics: vec![topic("a"), topic("bc")], after: None, limit: 7 };

@@ -75,6 +75,9 @@ fn topic_request() -> impl Strategy<Value = Request> {
         Just(Request::InitProducer),
         Just(Request::Status),
         ".{0,40}".prop_map(|filter| Request::SetLogFilter { filter }),
+        (option::of(0..u16::MAX), any::<(bool, u32)>()).prop_map(|(core, (undo, grace_ms))| {
+            Request::Drain { core: core.map(CoreId), undo, grace_ms }
+        }),
         (vec(topic_name(), 0..5), option::of(topic_name()), any::<u32>())
             .prop_map(|(topics, after, limit)| Request::Metadata { topics, after, limit }),
         (topic_name(), any::<u32>(), config()).prop_map(|(name, partitions, config)| {
@@ -149,15 +152,20 @@ fn partition_status() -> impl Strategy<Value = PartitionStatus> {
 }
 
 fn core_status() -> impl Strategy<Value = CoreStatus> {
-    (any::<u16>(), option::of(0..u32::MAX), any::<u32>(), any::<[u64; 4]>()).prop_map(
-        |(core, cpu, connections, [messages_in, bytes_in, messages_out, bytes_out])| CoreStatus {
+    let counts = any::<([u64; 3], [u64; 4])>();
+    (any::<u16>(), option::of(0..u32::MAX), any::<(u32, bool)>(), counts).prop_map(
+        |(core, cpu, (connections, draining), (taken, flow))| CoreStatus {
             core: CoreId(core),
             cpu,
             connections,
-            messages_in,
-            bytes_in,
-            messages_out,
-            bytes_out,
+            draining,
+            accepted: taken[0],
+            refused: taken[1],
+            handed_over: taken[2],
+            messages_in: flow[0],
+            bytes_in: flow[1],
+            messages_out: flow[2],
+            bytes_out: flow[3],
         },
     )
 }
@@ -165,26 +173,33 @@ fn core_status() -> impl Strategy<Value = CoreStatus> {
 fn shard_status() -> impl Strategy<Value = ShardStatus> {
     let health =
         select(vec![ShardHealth::Serving, ShardHealth::ReadOnly, ShardHealth::Unavailable]);
-    (shard(), any::<u16>(), health, ".{0,20}", any::<(u32, u64, u64)>()).prop_map(
-        |(shard, core, health, reason, (partitions, durable_lsn, log_bytes))| ShardStatus {
+    let numbers = any::<(u32, u64, u64)>();
+    let marks = any::<(bool, bool, u32)>();
+    (shard(), any::<u16>(), health, ".{0,20}", numbers, marks).prop_map(
+        |(shard, core, health, reason, numbers, (slow, disk_full, oldest_write_ms))| ShardStatus {
             shard,
             core: CoreId(core),
             health,
             reason,
-            partitions,
-            durable_lsn,
-            log_bytes,
+            partitions: numbers.0,
+            durable_lsn: numbers.1,
+            log_bytes: numbers.2,
+            slow,
+            disk_full,
+            oldest_write_ms,
         },
     )
 }
 
 fn status() -> impl Strategy<Value = ServerStatus> {
     let texts = (".{0,10}", ".{0,20}");
-    let numbers = any::<(bool, u64, u32)>();
+    let numbers = any::<([bool; 3], u64, u32)>();
     (texts, numbers, vec(core_status(), 0..3), vec(shard_status(), 0..3)).prop_map(
-        |((version, data_dir), (ready, uptime_ms, topics), cores, shards)| ServerStatus {
+        |((version, data_dir), (marks, uptime_ms, topics), cores, shards)| ServerStatus {
             version,
-            ready,
+            ready: marks[0],
+            draining: marks[1],
+            volatile: marks[2],
             uptime_ms,
             data_dir,
             topics,
@@ -200,6 +215,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::TopicDeleted),
         Just(Reply::OffsetCommitted),
         Just(Reply::LogFilterSet),
+        Just(Reply::DrainSet),
         any::<(i64, i16)>().prop_map(|(id, epoch)| Reply::Producer { id, epoch }),
         any::<u64>().prop_map(|offset| Reply::Offset { offset }),
         any::<(u32, u64)>()

@@ -15,7 +15,7 @@ pub use output::Output;
 pub use table::ConnectionTable;
 
 use crate::message::{ConnectionId, ReaderKey};
-use model::{CoreId, ShardId};
+use model::{CoreId, Rejection, ShardId};
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub struct Connection {
     pub partial_since_ns: u64,
     /// When it came, or began to drain.
     pub phase_since_ns: u64,
+    /// By when it has to have left, nanoseconds of the core's clock; 0: it may stay.
+    pub leave_by_ns: u64,
+    /// It asks how the server is and steers it; bounds and drains are not for it.
+    pub operator: bool,
+    /// Why it will be refused when it has said Hello.
+    pub refusal: Option<Box<Rejection>>,
     /// By the client's number.
     pub subscriptions: AHashMap<u32, HeldSubscription>,
     /// Shards that hold readers or cursors for this connection.
@@ -113,6 +119,9 @@ impl Connection {
             partial_bytes: 0,
             partial_since_ns: 0,
             phase_since_ns: now_ns,
+            leave_by_ns: 0,
+            operator: false,
+            refusal: None,
             subscriptions: AHashMap::new(),
             reader_shards: Vec::new(),
         }

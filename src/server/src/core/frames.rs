@@ -8,7 +8,7 @@ use super::{Core, gather, unknown_shard};
 use crate::bounds::{FRAMES_PER_TURN, OUTPUT_BYTES_MAX};
 use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
 use crate::core::sockets::malformed;
-use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardRequest};
+use crate::message::{ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardRequest};
 
 /// Bodies of requests beside publishes are small; a larger one is refused before it is copied.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
@@ -136,6 +136,10 @@ impl Core {
             return Ok(());
         }
         match protocol::decode_request(header, body) {
+            Ok((request, _)) if self.is_operator(id) && !is_operators(&request) => {
+                self.refuse(id, header.correlation, &not_an_operators());
+                Ok(())
+            }
             Ok((request, deadline_ms)) => self.route(id, header, request, deadline_ms),
             Err(rejection) => {
                 self.refuse(id, header.correlation, &rejection);
@@ -146,6 +150,10 @@ impl Core {
 
     pub(super) fn greeted(&mut self, id: ConnectionId) -> bool {
         self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open)
+    }
+
+    pub(super) fn is_operator(&mut self, id: ConnectionId) -> bool {
+        self.connections.get_mut(id).is_some_and(|connection| connection.operator)
     }
 
     /// Answers a request at once with an error.
@@ -186,9 +194,16 @@ impl Core {
             let rejection = Rejection::new(ErrorCode::InvalidArgument, text);
             return self.close_with(id, header.correlation, &rejection);
         }
+        let features = hello.features & protocol::FEATURE_OPERATOR;
+        if features == protocol::FEATURE_OPERATOR {
+            self.let_operator_in(id);
+        } else if self.refuse_greeting(id, header.correlation) {
+            return;
+        }
+        self.counters.accepted += 1;
         let reply = protocol::HelloReply {
             version,
-            features: 0,
+            features,
             server_name: "corelane".to_owned(),
             server_version: self.facts.version.clone(),
             core: self.config.core,
@@ -204,6 +219,9 @@ impl Core {
             connection.phase = Phase::Open;
             connection.output.push(&self.scratch);
             self.mark_dirty(id);
+        }
+        if self.drains.is_on(self.config.core) {
+            self.ask_to_leave(id);
         }
     }
 
@@ -229,6 +247,9 @@ impl Core {
                     Err(text) => Reply::Rejected(Rejection::new(ErrorCode::InvalidArgument, text)),
                 };
                 self.answer_now(origin, &reply);
+            }
+            Request::Drain { core, undo, grace_ms } => {
+                self.on_drain_request(origin, DrainOrder { core, undo, grace_ms });
             }
             Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes),
             Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription),
@@ -307,8 +328,11 @@ impl Core {
         request: Request,
         deadline_ms: u32,
     ) -> Result<(), Stall> {
+        let leaving = self.is_leaving(origin.connection);
         let Some(connection) = self.connections.get_mut(origin.connection) else { return Ok(()) };
-        let refused = if connection.subscriptions.contains_key(&number) {
+        let refused = if leaving {
+            Some(super::drain::leaving_rejection())
+        } else if connection.subscriptions.contains_key(&number) {
             Some(Rejection::new(
                 ErrorCode::UnknownSubscription,
                 format!(
@@ -391,6 +415,18 @@ impl Core {
             self.mark_dirty(id);
         }
     }
+}
+
+/// What a connection of an operator is served.
+fn is_operators(request: &Request) -> bool {
+    use Request::{Drain, Metadata, Ping, SetLogFilter, Status};
+    matches!(request, Ping | Metadata { .. } | Status | SetLogFilter { .. } | Drain { .. })
+}
+
+pub(super) fn not_an_operators() -> Rejection {
+    let text = "this connection said Hello as an operator's, which is served nothing but status, \
+                log filter and drain; connect without that feature";
+    Rejection::new(ErrorCode::InvalidArgument, text)
 }
 
 fn unknown_topic(name: &model::TopicName) -> Rejection {

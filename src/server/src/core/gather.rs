@@ -109,7 +109,12 @@ impl Core {
         let uptime = self.facts.started.elapsed().as_millis();
         Reply::Status(Box::new(ServerStatus {
             version: self.facts.version.clone(),
-            ready: all_serve && self.metadata.is_complete() && !self.shutdown.under_way(),
+            ready: all_serve
+                && self.metadata.is_complete()
+                && !self.shutdown.under_way()
+                && !self.drains.all(),
+            draining: self.drains.all(),
+            volatile: self.facts.volatile,
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             data_dir: self.facts.data_dir.clone(),
             topics: u32::try_from(self.metadata.len()).unwrap_or(u32::MAX),
@@ -129,6 +134,9 @@ impl Core {
             partitions: 0,
             durable_lsn: 0,
             log_bytes: 0,
+            slow: false,
+            disk_full: false,
+            oldest_write_ms: 0,
         })
     }
 

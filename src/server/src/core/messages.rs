@@ -106,6 +106,8 @@ impl Core {
                     }
                 }
             }
+            Message::HandOver { socket, peer } => self.take_in(socket, peer),
+            Message::Drain(order) => self.on_drain(order),
             Message::Metadata(change) => self.metadata.apply(change),
             Message::ShardReport(report) => {
                 let host = shard_0(&mut self.shards);
@@ -192,12 +194,17 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else {
             return self.out.send(owner, Message::Unsubscribe { key });
         };
-        if let Some(held) = connection.subscriptions.get_mut(&number) {
-            let waiting = std::mem::take(&mut held.credit);
-            held.state = Subscription::Running(key);
-            if waiting > 0 {
-                self.out.send(owner, Message::Credit { key, bytes: waiting });
-            }
+        let Some(held) = connection.subscriptions.get_mut(&number) else {
+            // The connection was asked to leave meanwhile.
+            self.out.send(owner, Message::Unsubscribe { key });
+            let rejection = super::drain::leaving_rejection();
+            self.push_reply(id, origin.correlation, &Reply::Rejected(rejection));
+            return self.release(id, origin.cost);
+        };
+        let waiting = std::mem::take(&mut held.credit);
+        held.state = Subscription::Running(key);
+        if waiting > 0 {
+            self.out.send(owner, Message::Credit { key, bytes: waiting });
         }
         let reply = Reply::Subscribed { subscription: number, offset };
         self.push_reply(id, origin.correlation, &reply);

@@ -4,6 +4,8 @@
 //! are, lets each shard write what was appended and answer what became durable, and sends once per
 //! connection. Nothing in a turn waits.
 
+mod accept;
+mod drain;
 mod frames;
 mod gather;
 mod messages;
@@ -78,6 +80,11 @@ pub struct Core {
     scratch: Vec<u8>,
     counters: Counters,
     accept_paused_until_ns: u64,
+    drains: drain::Drains,
+    /// Connections of operators.
+    operators: usize,
+    /// Connections that will be refused once they have said Hello.
+    refused_greetings: usize,
     shutdown: shutdown::Shutdown,
     facts: Arc<ServerFacts>,
     /// The clock's timer has run out.
@@ -99,6 +106,9 @@ pub struct Listener {
 /// What `status` shows of a core.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
+    pub accepted: u64,
+    pub refused: u64,
+    pub handed_over: u64,
     pub messages_in: u64,
     pub bytes_in: u64,
     pub messages_out: u64,
@@ -115,7 +125,11 @@ impl Core {
         CoreStatus {
             core: self.config.core,
             cpu: self.config.cpu,
-            connections: u32::try_from(self.connections.len()).unwrap_or(u32::MAX),
+            connections: u32::try_from(self.clients()).unwrap_or(u32::MAX),
+            draining: self.drains.is_on(self.config.core),
+            accepted: self.counters.accepted,
+            refused: self.counters.refused,
+            handed_over: self.counters.handed_over,
             messages_in: self.counters.messages_in,
             bytes_in: self.counters.bytes_in,
             messages_out: self.counters.messages_out,

@@ -30,6 +30,10 @@ impl Core {
             self.close_with(id, header.correlation, &rejection);
             return Ok(());
         }
+        if self.is_operator(id) {
+            self.refuse(id, header.correlation, &super::frames::not_an_operators());
+            return Ok(());
+        }
         let length = header.length as usize;
         if length < BATCHES_AT + BATCH_HEADER_BYTES {
             let rejection = malformed("the publish ends before its first batch");

@@ -111,6 +111,7 @@ impl CoreLoop {
     fn open(start: CoreStart) -> Result<Self, String> {
         let mut ring = Ring::new(&start.ring).map_err(|error| error.to_string())?;
         let core = start.config.core;
+        let cores = start.map.cores().count();
         let waker = Waker::new().map_err(|error| format!("cannot make an eventfd: {error}"))?;
         ring.watch_eventfd(Token::Wake.encode(), waker.as_raw_fd());
         let mut out = Outbox::new(MeshEnd::new(start.mesh, core, waker));
@@ -149,6 +150,9 @@ impl CoreLoop {
             scratch: Vec::new(),
             counters: Counters::default(),
             accept_paused_until_ns: 0,
+            drains: super::drain::Drains::new(cores),
+            operators: 0,
+            refused_greetings: 0,
             shutdown: Shutdown::new(),
             facts: start.facts,
             tick_due: false,
@@ -291,6 +295,7 @@ impl Core {
         }
         self.yield_descriptors();
         self.resume_accept();
+        self.end_leaving();
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.tick(&mut self.out);
         }
@@ -315,7 +320,9 @@ impl Core {
 
     pub(super) fn on_completion(&mut self, completion: Completion) {
         match (Token::decode(completion.token()), completion) {
-            (Token::Listener(_), Completion::Accepted { socket, .. }) => self.on_accepted(socket),
+            (Token::Listener(which), Completion::Accepted { socket, .. }) => {
+                self.on_accepted(which, socket);
+            }
             (Token::Listener(which), Completion::AcceptFailed { error, .. }) => {
                 self.on_accept_failed(which, &error);
             }

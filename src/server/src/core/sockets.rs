@@ -1,8 +1,7 @@
 //! Connections come, are read, are sent to, and end.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::AsRawFd;
 
 use model::{ErrorCode, Rejection};
 use ring::ReceivedBuffer;
@@ -10,7 +9,6 @@ use ring::ReceivedBuffer;
 use super::{Core, ShardSlot};
 use crate::bounds::{
     DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
-    PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX,
 };
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
@@ -20,29 +18,6 @@ use crate::token::Token;
 const ACCEPT_PAUSE_NS: u64 = 200_000_000;
 
 impl Core {
-    pub(super) fn on_accepted(&mut self, socket: OwnedFd) {
-        if self.shutdown.under_way() {
-            return;
-        }
-        if self.connections.len() >= self.config.connections_max {
-            tracing::warn!(
-                connections = self.connections.len(),
-                "a core is at its bound of connections; a new one was closed (server.connections_per_core_max)"
-            );
-            return;
-        }
-        if let Err(error) = set_options(&socket) {
-            tracing::debug!(%error, "a socket option was refused");
-        }
-        let peer = rustix::net::getpeername(&socket)
-            .ok()
-            .flatten()
-            .and_then(|address| std::net::SocketAddr::try_from(address).ok());
-        let id = self.connections.insert(socket, peer, self.clock.now_ns());
-        tracing::debug!(peer = ?peer, core = %self.config.core, "connected");
-        self.start_receive(id);
-    }
-
     /// No descriptors or no memory: accepting rests a while instead of spinning.
     pub(super) fn on_accept_failed(&mut self, which: u8, error: &io::Error) {
         if let Some(listener) = self.listeners.get_mut(usize::from(which)) {
@@ -271,10 +246,16 @@ impl Core {
 
     /// The stream of frames cannot be followed any more: says why, then closes.
     pub(super) fn close_with(&mut self, id: ConnectionId, correlation: u64, rejection: &Rejection) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        tracing::info!(peer = connection.peer_text(), %rejection, "connection closed");
+        self.end_with(id, correlation, rejection);
+    }
+
+    /// Sends an error and closes.
+    pub(super) fn end_with(&mut self, id: ConnectionId, correlation: u64, rejection: &Rejection) {
         self.scratch.clear();
         protocol::put_error(&mut self.scratch, correlation, rejection);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        tracing::info!(peer = connection.peer_text(), %rejection, "connection closed");
         connection.output.push(&self.scratch);
         connection.phase = Phase::Draining;
         connection.phase_since_ns = self.clock.now_ns();
@@ -306,6 +287,7 @@ impl Core {
         let Some(connection) = self.connections.remove(id) else { return };
         self.held_buffers = self.held_buffers.saturating_sub(connection.held);
         self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);
+        self.uncount(&connection);
         tracing::debug!(peer = connection.peer_text(), "disconnected");
         let mut cores: Vec<_> =
             connection.reader_shards.iter().map(|shard| self.map.core_of(*shard)).collect();
@@ -315,16 +297,6 @@ impl Core {
             self.out.send(core, Message::ConnectionClosed { connection: id });
         }
     }
-}
-
-/// Small frames leave at once, and a peer whose machine is gone is noticed.
-fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
-    use rustix::net::sockopt;
-    sockopt::set_tcp_nodelay(socket, true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()))?;
-    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()) / 4)?;
-    sockopt::set_tcp_user_timeout(socket, PEER_SILENT_SECONDS_MAX * 1000)
 }
 
 /// The refusal of a frame or body that does not follow the protocol.

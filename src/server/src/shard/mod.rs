@@ -54,6 +54,8 @@ pub struct ShardHost {
     waiting_bytes: usize,
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
+    /// An entry not yet durable, and since when that is so: about the oldest there is.
+    undurable: Option<(Lsn, u64)>,
     /// Why the shard takes no writes, once it does not.
     failed: Option<String>,
     shutting_down: bool,
@@ -112,6 +114,7 @@ impl ShardHost {
     /// that can go on do. Returns whether there is more to do at once.
     pub fn end_turn(&mut self, ring: &mut Ring, clock: &Clock, out: &mut Outbox) -> bool {
         self.with_log(ring, |wal, device| wal.commit(device));
+        self.note_undurable(clock);
         self.pending.seal();
         self.sweep(out);
         self.note_failure(out);
@@ -202,8 +205,17 @@ impl ShardHost {
         self.pending.is_empty() && self.waiting.is_empty()
     }
 
-    pub fn status(&self, core: model::CoreId) -> ShardStatus {
+    fn note_undurable(&mut self, clock: &Clock) {
+        let durable = self.wal.durable_lsn();
+        if self.undurable.is_none_or(|(lsn, _)| lsn <= durable) {
+            let newest = self.wal.appended_lsn();
+            self.undurable = (newest > durable).then(|| (newest, clock.now_ns()));
+        }
+    }
+
+    pub fn status(&self, clock: &Clock, core: model::CoreId) -> ShardStatus {
         let stats = self.wal.stats();
+        let waited_ns = self.undurable.map_or(0, |(_, since)| clock.now_ns() - since);
         ShardStatus {
             shard: self.id,
             core,
@@ -216,6 +228,9 @@ impl ShardHost {
             partitions: u32::try_from(self.engine.partition_count()).unwrap_or(u32::MAX),
             durable_lsn: self.wal.durable_lsn().0,
             log_bytes: stats.log_bytes,
+            slow: false,
+            disk_full: stats.disk_full,
+            oldest_write_ms: u32::try_from(waited_ns / 1_000_000).unwrap_or(u32::MAX),
         }
     }
 

@@ -73,6 +73,7 @@ pub fn open_shard(
         waiting: std::collections::VecDeque::new(),
         waiting_bytes: 0,
         stalled: Vec::new(),
+        undurable: None,
         failed: None,
         shutting_down: false,
         final_checkpoint: false,

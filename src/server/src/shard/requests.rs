@@ -53,7 +53,7 @@ impl ShardHost {
                 send_answer(reply_to, described, out);
             }
             ShardRequest::Status => {
-                let status = self.status(out.core());
+                let status = self.status(clock, out.core());
                 send_answer(reply_to, ShardAnswer::Status(status), out);
             }
         }

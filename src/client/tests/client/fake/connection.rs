@@ -321,6 +321,7 @@ fn answer(state: &mut State, request: Request) -> Result<Reply, ErrorCode> {
                 topics: state.topics.len() as u32,
                 cores: Vec::new(),
                 shards: Vec::new(),
+                ..ServerStatus::default()
             })))
         }
         Request::Metadata { topics, after, limit } => Ok(metadata(state, &topics, after, limit)),
