@@ -337,6 +337,9 @@ impl Wal {
         device: &mut D,
         old: CheckpointRecord,
     ) {
+        if self.pin.keeps(old) {
+            return;
+        }
         let name = names::checkpoint(old.end);
         self.io.submit(device, Purpose::Nothing, Action::Remove { name });
         self.io.submit(device, Purpose::Nothing, Action::SyncDirectory);

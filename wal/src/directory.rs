@@ -9,6 +9,7 @@
 //! "not made yet": [`create`] leaves it unfinished, and [`DataDirectory::finish`] is called when
 //! every shard has its log.
 
+mod identity;
 mod superblock;
 
 use std::fs::{self, File, OpenOptions};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+pub use identity::{IDENTITY_BYTES, identity};
 pub use superblock::{SUPERBLOCK_BYTES, Superblock, SuperblockError};
 
 use crate::device::{FileDevice, LogDevice};

@@ -33,5 +33,6 @@ pub use device::{FileDevice, LogDevice, SimDisk};
 pub use error::{OpenError, WalFailure};
 pub use fold::{Cut, EntryHead, FREES_SPACE, Fold, Recovered};
 pub use read::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+pub use segments::pin::{LogPoint, PointSegment};
 pub use stats::{SegmentUse, StreamUse, WalStats};
 pub use wal::{Room, Wal};

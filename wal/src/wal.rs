@@ -13,6 +13,7 @@ use crate::error::WalFailure;
 use crate::index::{Indexes, Streams};
 use crate::io::{Io, Purpose};
 use crate::read::Readers;
+use crate::segments::pin::Pin;
 use crate::segments::recycle::Change;
 use crate::segments::{Effect, ManifestKeeper, Segments, State, Zeroing};
 use crate::stats::{SegmentUse, StreamUse, WalStats};
@@ -52,6 +53,8 @@ pub struct Wal {
     pub(crate) checkpoint: Checkpointing,
     /// Changes of streams that wait for durability, with the entry they wait for.
     pub(crate) changes: VecDeque<(Lsn, Change)>,
+    /// Set while a backup copies files.
+    pub(crate) pin: Pin,
     pub(crate) failure: Option<WalFailure>,
     pub(crate) stats: WalStats,
     pub(crate) now_ns: u64,

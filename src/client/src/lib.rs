@@ -25,6 +25,7 @@
 
 mod admin;
 mod backoff;
+mod backup;
 mod client;
 mod compression;
 mod connection;
@@ -34,12 +35,14 @@ mod producer;
 mod record;
 mod routes;
 
+pub use model::backup::{BackupPoint, SegmentPoint, ShardPoint};
 pub use model::reply::{PartitionStatus, ServerStatus, ShardHealth};
 pub use model::{
     AckLevel, ErrorCode, StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName,
 };
 
 pub use self::admin::{CreateTopic, TopicDescription, TopicPage};
+pub use self::backup::Backup;
 pub use self::client::{Client, ClientBuilder, DEFAULT_PORT};
 pub use self::compression::Compression;
 pub use self::consumer::{Consumer, ConsumerBuilder, Fetch, Fetched, OffsetReset};

@@ -90,6 +90,8 @@ codes! {
     Draining = 39, "draining", true;
     /// A bound on connections is reached.
     TooManyConnections = 40, "too_many_connections", true;
+    /// The backup is not under way any more, its files may have changed: begin another.
+    BackupBroken = 43, "backup_broken", false;
 }
 
 impl fmt::Display for ErrorCode {

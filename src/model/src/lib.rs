@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types. There is no I/O here, no clock and nothing
 //! asynchronous, and nothing that exists on Linux only.
 
+pub mod backup;
 pub mod entry;
 pub mod error;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod reply;
 pub mod request;
 pub mod topic;
 
+pub use backup::{BackupPoint, SegmentPoint, ShardPoint};
 pub use entry::{EntryHead, SpaceUse};
 pub use error::{ErrorCode, Rejection};
 pub use ids::{CoreId, Lsn, Offset, PartitionHandle, PartitionIndex, ShardId, StreamId, TopicId};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backup::BackupPoint;
 use crate::error::Rejection;
 use crate::ids::{CoreId, Offset, PartitionIndex, ShardId};
 use crate::name::{ConsumerName, TopicName};
@@ -135,6 +136,10 @@ pub enum Reply {
     },
     OffsetCommitted,
     Status(Box<ServerStatus>),
+    BackupBegun(Box<BackupPoint>),
+    BackupKept,
+    /// The files were kept to the end.
+    BackupEnded,
     LogFilterSet,
     /// The drain, or its end, has begun.
     DrainSet,

@@ -3,6 +3,7 @@
 //! A publish is not in this list: it is the hot path, and its payload stays where it was received
 //! (see `protocol::produce`).
 
+use crate::backup::BACKUP_NONCE_BYTES;
 use crate::ids::{CoreId, Offset, PartitionHandle, TopicId};
 use crate::name::{ConsumerName, TopicName};
 use crate::topic::{AckLevel, TopicChange, TopicConfig};
@@ -99,6 +100,18 @@ pub enum Request {
     },
     /// What `corelane status` shows.
     Status,
+    /// Keep all files of the logs as they are, and say what there is to copy. Ends with the
+    /// connection.
+    BackupBegin {
+        nonce: [u8; BACKUP_NONCE_BYTES],
+    },
+    /// A sign of life of a backup; answered whether its files are still kept.
+    BackupKeep {
+        backup: u64,
+    },
+    BackupEnd {
+        backup: u64,
+    },
     /// Change what is logged while running: a `tracing` filter such as `info,server=debug`.
     SetLogFilter {
         filter: String,

@@ -50,6 +50,13 @@ pub const LOG_FILTER_SET: u16 = 0x53;
 pub const DRAIN: u16 = 0x54;
 pub const DRAIN_SET: u16 = 0x55;
 
+pub const BACKUP_BEGIN: u16 = 0x5A;
+pub const BACKUP_BEGUN: u16 = 0x5B;
+pub const BACKUP_KEEP: u16 = 0x5C;
+pub const BACKUP_KEPT: u16 = 0x5D;
+pub const BACKUP_END: u16 = 0x5E;
+pub const BACKUP_ENDED: u16 = 0x5F;
+
 /// Server to client, unasked; its correlation is 0.
 pub const GO_AWAY: u16 = 0x7D;
 /// Answers any request.

@@ -4,6 +4,7 @@
 //! allocates beyond what it was given; every length from outside is checked before it is used.
 //! `docs/protocol.md` gives the same bytes in prose, and the tests beside each structure hold them.
 
+mod backup;
 pub mod batch;
 mod body;
 mod deliver;

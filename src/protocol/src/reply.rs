@@ -6,6 +6,7 @@ use model::reply::{CoreAddress, PartitionStatus};
 use model::{CoreId, PartitionIndex, Reply, ShardId};
 use rkyv::{Archive, Serialize};
 
+use crate::backup::{put_point, read_point};
 use crate::body::{BodyError, Cursor, check_reserved, flag, put_fixed, put_list, put_string};
 use crate::error::{put_error, read_error};
 use crate::frame::{FrameError, FrameHeader, TooLarge, put_frame};
@@ -86,6 +87,9 @@ fn kind_of(reply: &Reply) -> u16 {
         Reply::Unsubscribed { .. } => kind::UNSUBSCRIBED,
         Reply::OffsetCommitted => kind::OFFSET_COMMITTED,
         Reply::Status(_) => kind::STATUS_REPLY,
+        Reply::BackupBegun(_) => kind::BACKUP_BEGUN,
+        Reply::BackupKept => kind::BACKUP_KEPT,
+        Reply::BackupEnded => kind::BACKUP_ENDED,
         Reply::LogFilterSet => kind::LOG_FILTER_SET,
         Reply::DrainSet => kind::DRAIN_SET,
         Reply::Rejected(_) => kind::ERROR,
@@ -123,9 +127,12 @@ fn put_body(out: &mut Vec<u8>, reply: &Reply) -> Result<(), TooLarge> {
             Ok(())
         }
         Reply::Status(status) => put_status(out, status),
+        Reply::BackupBegun(point) => put_point(out, point),
         Reply::Pong
         | Reply::TopicDeleted
         | Reply::OffsetCommitted
+        | Reply::BackupKept
+        | Reply::BackupEnded
         | Reply::LogFilterSet
         | Reply::DrainSet
         | Reply::Rejected(_) => Ok(()),
@@ -188,6 +195,9 @@ pub fn decode_reply(header: &FrameHeader, body: &[u8]) -> Result<Reply, FrameErr
         }
         kind::OFFSET_COMMITTED => Reply::OffsetCommitted,
         kind::STATUS_REPLY => Reply::Status(Box::new(read_status(&mut cursor)?)),
+        kind::BACKUP_BEGUN => Reply::BackupBegun(Box::new(read_point(&mut cursor)?)),
+        kind::BACKUP_KEPT => Reply::BackupKept,
+        kind::BACKUP_ENDED => Reply::BackupEnded,
         kind::LOG_FILTER_SET => Reply::LogFilterSet,
         kind::DRAIN_SET => Reply::DrainSet,
         kind::ERROR => Reply::Rejected(read_error(&mut cursor)?),

@@ -7,6 +7,7 @@ use model::limits::FRAME_BYTES_MAX;
 use model::{CoreId, ErrorCode, Rejection, Request};
 use rkyv::{Archive, Serialize};
 
+use crate::backup;
 use crate::body::{BodyError, Cursor, check_reserved, flag, put_fixed, put_list, put_string};
 use crate::frame::{FrameHeader, TooLarge, put_frame};
 use crate::kind;
@@ -160,6 +161,9 @@ fn read_body(kind: u16, cursor: &mut Cursor) -> Result<Option<(Request, u32)>, B
             Ok(Request::SetLogFilter { filter: c.string("the log filter")?.to_owned() })
         })?,
         kind::DRAIN => drain(cursor)?,
+        kind::BACKUP_BEGIN => backup::read_begin(cursor)?,
+        kind::BACKUP_KEEP => backup::read_backup(cursor, |backup| Request::BackupKeep { backup })?,
+        kind::BACKUP_END => backup::read_backup(cursor, |backup| Request::BackupEnd { backup })?,
         _ => return Ok(None),
     };
     Ok(Some(decoded))
@@ -313,6 +317,9 @@ fn kind_of(request: &Request) -> u16 {
         Request::Status => kind::STATUS,
         Request::SetLogFilter { .. } => kind::SET_LOG_FILTER,
         Request::Drain { .. } => kind::DRAIN,
+        Request::BackupBegin { .. } => kind::BACKUP_BEGIN,
+        Request::BackupKeep { .. } => kind::BACKUP_KEEP,
+        Request::BackupEnd { .. } => kind::BACKUP_END,
     }
 }
 
@@ -352,6 +359,10 @@ fn put_body(out: &mut Vec<u8>, request: &Request, deadline_ms: u32) -> Result<()
                 grace_ms: *grace_ms,
             };
             put_fixed(out, &body);
+        }
+        Request::BackupBegin { nonce } => backup::put_begin(out, deadline_ms, nonce),
+        Request::BackupKeep { backup } | Request::BackupEnd { backup } => {
+            backup::put_backup(out, deadline_ms, *backup);
         }
         _ => put_partition_body(out, request, deadline_ms)?,
     }

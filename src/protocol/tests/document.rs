@@ -104,6 +104,12 @@ fn every_kind_has_its_number() {
         (kind::LOG_FILTER_SET, "LogFilterSet"),
         (kind::DRAIN, "Drain"),
         (kind::DRAIN_SET, "DrainSet"),
+        (kind::BACKUP_BEGIN, "BackupBegin"),
+        (kind::BACKUP_BEGUN, "BackupBegun"),
+        (kind::BACKUP_KEEP, "BackupKeep"),
+        (kind::BACKUP_KEPT, "BackupKept"),
+        (kind::BACKUP_END, "BackupEnd"),
+        (kind::BACKUP_ENDED, "BackupEnded"),
         (kind::GO_AWAY, "GoAway"),
         (kind::ERROR, "Error"),
     ];

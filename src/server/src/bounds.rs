@@ -53,6 +53,8 @@ pub const TICK_MS: u64 = 5;
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A producer idle for this long is forgotten, milliseconds.
 pub const PRODUCER_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
+/// A backup whose client gives no sign of life for so long is given up, seconds.
+pub const BACKUP_SILENT_SECONDS_MAX: u64 = 60;
 
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_PER_SHARD);

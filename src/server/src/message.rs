@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::reply::{CoreStatus, PartitionStatus, ShardStatus};
 use model::{
     AckLevel, CoreId, PartitionHandle, PartitionIndex, Rejection, Reply, Request, ShardId,
-    StreamId, TopicConfig, TopicId, TopicInfo, TopicName,
+    ShardPoint, StreamId, TopicConfig, TopicId, TopicInfo, TopicName,
 };
 use protocol::batch::BatchHeader;
 use protocol::{DeliverHead, FetchHead, ProduceAck};
@@ -39,6 +39,11 @@ pub enum ReplyTo {
     Coordinator {
         step: u32,
         index: PartitionIndex,
+    },
+    /// The backup under way, on the core of its connection.
+    Backup {
+        core: CoreId,
+        backup: u64,
     },
     /// An answer put together from several cores.
     Gather {
@@ -112,6 +117,17 @@ pub enum ShardRequest {
         topic: TopicId,
     },
     Status,
+    /// Keep the log's files for a backup, and say what they hold.
+    PinLog {
+        backup: u64,
+    },
+    /// Whether the log's files are still kept.
+    KeepLog {
+        backup: u64,
+    },
+    UnpinLog {
+        backup: u64,
+    },
 }
 
 /// What a shard answers to those requests that are not a client's.
@@ -120,6 +136,9 @@ pub enum ShardAnswer {
     Partition(Result<StreamId, Rejection>),
     Described(Vec<PartitionStatus>),
     Status(ShardStatus),
+    Pinned(ShardPoint),
+    /// Whether the log's files had been kept until now.
+    LogKept(bool),
     Core(CoreStatus),
 }
 
@@ -232,6 +251,10 @@ pub enum Message {
         peer: Option<SocketAddr>,
     },
     Drain(DrainOrder),
+    /// No log's files need be kept for this backup any more.
+    ReleaseLogs {
+        backup: u64,
+    },
     Metadata(MetadataChange),
     ShardReport(Box<ShardReport>),
 }

@@ -17,7 +17,7 @@ use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
 use crate::descriptors::connections_per_core_max;
-use crate::facts::ServerFacts;
+use crate::facts::{Secret, ServerFacts};
 use crate::listen::{CoreListeners, ListenError, bind_all};
 use crate::medium::{self, MediumError, ShardMedium};
 use crate::mesh::Mesh;
@@ -98,6 +98,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     let facts = Arc::new(ServerFacts::new(
         config.version.clone(),
         data.path().display().to_string(),
+        Secret::new(data.secret()),
         volatile,
         Admission::new(usize::from(cores), config.connections_per_address_max),
     ));

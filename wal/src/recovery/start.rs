@@ -120,6 +120,7 @@ impl Wal {
             readers,
             checkpoint: Checkpointing::recovered(found.kept, found.replayed_bytes, &found.listed),
             changes: Default::default(),
+            pin: Default::default(),
             failure: None,
             stats: WalStats::default(),
             now_ns: 0,

@@ -263,6 +263,9 @@ impl Wal {
         self.segments.retry_at_ns = self.now_ns + RETRY_AFTER_NS;
         self.segments.last_error = Some(error.clone());
         let full = error == DeviceError::NoSpace;
+        if full {
+            self.break_pin(device);
+        }
         if full && !self.segments.disk_full {
             warn!(shard = self.config.shard, "no space on the disk for a new segment");
         } else if !full {

@@ -3,6 +3,9 @@
 mod choose;
 mod jobs;
 mod manifest;
+pub(crate) mod pin;
+#[cfg(test)]
+mod pin_tests;
 pub(crate) mod recycle;
 mod reserve;
 mod seal;

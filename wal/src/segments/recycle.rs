@@ -3,7 +3,7 @@
 
 use model::{Lsn, StreamId};
 
-use super::{Effect, State};
+use super::{Effect, Segments, State};
 use crate::device::LogDevice;
 use crate::wal::Wal;
 
@@ -87,18 +87,16 @@ impl Wal {
 
     /// Drops what is not needed; the manifest says so before a file is touched.
     pub(crate) fn drop_unneeded<D: LogDevice>(&mut self, device: &mut D) {
+        if self.pin.is_held() {
+            // Looked at again when the pin is gone.
+            return;
+        }
         if !std::mem::take(&mut self.segments.look_for_dropped) || self.failure.is_some() {
             return;
         }
         // Without an older checkpoint the log's begin is what a bad newest one is replaced by.
         let Some(older) = self.checkpoint.kept.get(1) else { return };
-        let unneeded: Vec<u64> = self
-            .segments
-            .all
-            .values()
-            .filter(|s| s.state == State::Sealed && s.live == 0 && s.last_lsn <= older.start)
-            .map(|s| s.number)
-            .collect();
+        let unneeded: Vec<u64> = self.segments.unneeded(older.start).collect();
         for number in unneeded {
             self.segments.drop_segment(number);
             self.indexes.remove(number);
@@ -106,5 +104,17 @@ impl Wal {
             self.manifest.request(Effect::Dropped(number));
         }
         self.write_manifest(device);
+    }
+}
+
+impl Segments {
+    /// The sealed segments that no stream and no checkpoint from this one on needs.
+    pub(crate) fn unneeded(&self, older_checkpoint: u64) -> impl Iterator<Item = u64> {
+        self.all
+            .values()
+            .filter(move |s| {
+                s.state == State::Sealed && s.live == 0 && s.last_lsn <= older_checkpoint
+            })
+            .map(|s| s.number)
     }
 }

@@ -3,8 +3,8 @@
 use model::limits::FRAME_BYTES_MAX;
 use model::reply::{CoreStatus, ServerStatus, ShardHealth, ShardStatus};
 use model::{
-    AckLevel, ConsumerName, ErrorCode, PartitionPlace, Rejection, StreamId, TopicConfig, TopicId,
-    TopicInfo, TopicName,
+    AckLevel, BackupPoint, ConsumerName, ErrorCode, Lsn, PartitionPlace, Rejection, SegmentPoint,
+    ShardPoint, StreamId, TopicConfig, TopicId, TopicInfo, TopicName,
 };
 
 use super::*;
@@ -57,6 +57,36 @@ fn golden_small() {
     golden(Reply::Unsubscribed { subscription: 6 }, 0x39, "06000000");
     let rejected = Reply::Rejected(Rejection::new(ErrorCode::UnknownTopic, "no"));
     golden(rejected, 0x7F, "0a00 00 00 0200 6e6f");
+}
+
+#[test]
+fn golden_backup() {
+    golden(Reply::BackupKept, 0x5D, "");
+    golden(Reply::BackupEnded, 0x5F, "");
+    let segment =
+        SegmentPoint { number: 1, generation: 2, sealed: true, bytes: 3, data_end: 0x0102 };
+    let shard = ShardPoint {
+        shard: ShardId(4),
+        incarnation: 5,
+        durable_lsn: Lsn(6),
+        last_sequence: 7,
+        checkpoints: vec![(8, 9)],
+        segments: vec![segment],
+    };
+    let point = BackupPoint {
+        backup: 10,
+        identity: [0xAB; 32],
+        data_dir: "/d".into(),
+        silent_ms_max: 60_000,
+        shards: vec![shard],
+    };
+    let identity = "ab".repeat(32);
+    let head = format!("0a00000000000000 {identity} 60ea0000 00000000 0200 2f64 01000000");
+    let shard = "0400 0000 05000000 0600000000000000 0700000000000000";
+    let checkpoint = "01000000 0800000000000000 0900000000000000";
+    let segment = "01000000 0100000000000000 02000000 01 000000 0300000000000000 0201000000000000";
+    let body = format!("{head} {shard} {checkpoint} {segment}");
+    golden(Reply::BackupBegun(Box::new(point)), 0x5B, &body);
 }
 
 #[test]

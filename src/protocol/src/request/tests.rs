@@ -46,6 +46,10 @@ fn golden_plain() {
     golden(Request::InitProducer, 0x20, "");
     golden(Request::Status, 0x50, "");
     golden(Request::SetLogFilter { filter: "info".into() }, 0x52, "0400 696e666f");
+    let nonce = "000102030405060708090a0b0c0d0e0f";
+    golden(Request::BackupBegin { nonce: std::array::from_fn(|i| i as u8) }, 0x5A, nonce);
+    golden(Request::BackupKeep { backup: 0x0102 }, 0x5C, "0201000000000000");
+    golden(Request::BackupEnd { backup: 0x0102 }, 0x5E, "0201000000000000");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use model::reply::{
     CoreAddress, CoreStatus, PartitionStatus, ServerStatus, ShardHealth, ShardStatus,
 };
 use model::{
-    AckLevel, ConsumerName, CoreId, ErrorCode, PartitionHandle, PartitionIndex, PartitionPlace,
-    Rejection, Reply, Request, ShardId, StartPosition, StreamId, TopicChange, TopicConfig, TopicId,
-    TopicInfo, TopicName,
+    AckLevel, BackupPoint, ConsumerName, CoreId, ErrorCode, Lsn, PartitionHandle, PartitionIndex,
+    PartitionPlace, Rejection, Reply, Request, SegmentPoint, ShardId, ShardPoint, StartPosition,
+    StreamId, TopicChange, TopicConfig, TopicId, TopicInfo, TopicName,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -86,6 +86,9 @@ fn topic_request() -> impl Strategy<Value = Request> {
         (topic_name(), change()).prop_map(|(name, change)| Request::AlterTopic { name, change }),
         topic_name().prop_map(|name| Request::DeleteTopic { name }),
         topic_name().prop_map(|name| Request::DescribeTopic { name }),
+        any::<[u8; 16]>().prop_map(|nonce| Request::BackupBegin { nonce }),
+        any::<u64>().prop_map(|backup| Request::BackupKeep { backup }),
+        any::<u64>().prop_map(|backup| Request::BackupEnd { backup }),
     ]
 }
 
@@ -209,6 +212,30 @@ fn status() -> impl Strategy<Value = ServerStatus> {
     )
 }
 
+fn segment_point() -> impl Strategy<Value = SegmentPoint> {
+    any::<(u64, u32, bool, u64, u64)>().prop_map(|(number, generation, sealed, bytes, data_end)| {
+        SegmentPoint { number, generation, sealed, bytes, data_end }
+    })
+}
+
+fn backup_point() -> impl Strategy<Value = BackupPoint> {
+    let checkpoints = vec(any::<(u64, u64)>(), 0..3);
+    let shard = (shard(), any::<(u32, u64, u64)>(), checkpoints, vec(segment_point(), 0..4))
+        .prop_map(|(shard, (incarnation, durable_lsn, last_sequence), checkpoints, segments)| {
+            let durable_lsn = Lsn(durable_lsn);
+            ShardPoint { shard, incarnation, durable_lsn, last_sequence, checkpoints, segments }
+        });
+    (any::<(u64, [u8; 32], u32)>(), ".{0,20}", vec(shard, 0..3)).prop_map(
+        |((backup, identity, silent_ms_max), data_dir, shards)| BackupPoint {
+            backup,
+            identity,
+            data_dir,
+            silent_ms_max,
+            shards,
+        },
+    )
+}
+
 pub fn reply() -> impl Strategy<Value = Reply> {
     let small = prop_oneof![
         Just(Reply::Pong),
@@ -216,6 +243,8 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::OffsetCommitted),
         Just(Reply::LogFilterSet),
         Just(Reply::DrainSet),
+        Just(Reply::BackupKept),
+        Just(Reply::BackupEnded),
         any::<(i64, i16)>().prop_map(|(id, epoch)| Reply::Producer { id, epoch }),
         any::<u64>().prop_map(|offset| Reply::Offset { offset }),
         any::<(u32, u64)>()
@@ -238,6 +267,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         (topic(), vec(partition_status(), 0..3))
             .prop_map(|(topic, partitions)| Reply::TopicDescription { topic, partitions }),
         status().prop_map(|status| Reply::Status(Box::new(status))),
+        backup_point().prop_map(|point| Reply::BackupBegun(Box::new(point))),
     ]
 }
 

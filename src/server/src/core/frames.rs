@@ -254,6 +254,9 @@ impl Core {
             Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes),
             Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription),
             Request::Status => self.begin_gather(origin, gather::Question::Status),
+            Request::BackupBegin { nonce } => self.on_backup_begin(origin, nonce),
+            Request::BackupKeep { backup } => self.on_backup_keep(origin, backup),
+            Request::BackupEnd { backup } => self.on_backup_end(origin, backup),
             Request::DescribeTopic { name } => match self.metadata.find(&name) {
                 Some(topic) => {
                     let topic = std::sync::Arc::clone(topic);

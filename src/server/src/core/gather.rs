@@ -84,7 +84,7 @@ impl Core {
             ShardAnswer::Core(status) => gather.cores.push(status),
             ShardAnswer::Status(status) => gather.shards.push(status),
             ShardAnswer::Described(partitions) => gather.partitions.extend(partitions),
-            ShardAnswer::Partition(_) => {}
+            _ => {}
         }
         gather.awaited -= 1;
         if gather.awaited > 0 {

@@ -108,6 +108,7 @@ impl Core {
             }
             Message::HandOver { socket, peer } => self.take_in(socket, peer),
             Message::Drain(order) => self.on_drain(order),
+            Message::ReleaseLogs { backup } => self.release_logs(backup),
             Message::Metadata(change) => self.metadata.apply(change),
             Message::ShardReport(report) => {
                 let host = shard_0(&mut self.shards);
@@ -130,7 +131,9 @@ impl Core {
     fn on_shard_request(&mut self, shard: ShardId, reply_to: ReplyTo, request: ShardRequest) {
         let slot = self.slot_of(shard);
         match open_shard_in(&mut self.shards, slot, shard) {
-            Ok(host) => host.handle(&self.clock, reply_to, request, &mut self.out),
+            Ok(host) => {
+                host.handle(&mut self.ring, &self.clock, reply_to, request, &mut self.out);
+            }
             Err(rejection) => self.refuse_shard_request(slot, reply_to, &request, rejection),
         }
     }
@@ -162,6 +165,7 @@ impl Core {
     fn on_answer(&mut self, reply_to: ReplyTo, answer: ShardAnswer) {
         match reply_to {
             ReplyTo::Gather { id, .. } => self.on_gathered(id, answer),
+            ReplyTo::Backup { backup, .. } => self.on_backup_answer(backup, answer),
             ReplyTo::Coordinator { step, index } => {
                 let host = shard_0(&mut self.shards);
                 if let Some(coordinator) = &mut self.coordinator {

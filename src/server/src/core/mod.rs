@@ -5,6 +5,7 @@
 //! connection. Nothing in a turn waits.
 
 mod accept;
+mod backup;
 mod drain;
 mod frames;
 mod gather;
@@ -34,6 +35,7 @@ use crate::metadata::Metadata;
 use crate::outbox::Outbox;
 use crate::placement::ShardMap;
 use crate::shard::ShardHost;
+use backup::BackupRun;
 use gather::Gathers;
 
 /// A shard of this core, served or not.
@@ -68,6 +70,8 @@ pub struct Core {
     /// Only on the core of shard 0.
     coordinator: Option<Coordinator>,
     gathers: Gathers,
+    /// A backup of one of this core's connections.
+    backup: Option<BackupRun>,
     listeners: Vec<Listener>,
     /// Connections with something to send.
     dirty: Vec<ConnectionId>,

@@ -153,6 +153,7 @@ impl CoreLoop {
             drains: super::drain::Drains::new(cores),
             operators: 0,
             refused_greetings: 0,
+            backup: None,
             shutdown: Shutdown::new(),
             facts: start.facts,
             tick_due: false,
@@ -293,6 +294,7 @@ impl Core {
                 host.tick(&mut self.ring, &self.clock, &mut self.out);
             }
         }
+        self.tick_backup();
         self.yield_descriptors();
         self.resume_accept();
         self.end_leaving();

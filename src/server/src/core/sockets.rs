@@ -289,6 +289,7 @@ impl Core {
         self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);
         self.uncount(&connection);
         tracing::debug!(peer = connection.peer_text(), "disconnected");
+        self.end_backup_of(id);
         let mut cores: Vec<_> =
             connection.reader_shards.iter().map(|shard| self.map.core_of(*shard)).collect();
         cores.sort();

@@ -7,6 +7,7 @@ mod checkpoint;
 mod device;
 mod open;
 mod pending;
+mod pin;
 mod reader_table;
 mod readers;
 mod requests;
@@ -59,6 +60,8 @@ pub struct ShardHost {
     /// Why the shard takes no writes, once it does not.
     failed: Option<String>,
     shutting_down: bool,
+    /// A backup for which the log's files are kept.
+    pin: Option<pin::HeldPin>,
     /// A clean stop's checkpoint has been started.
     final_checkpoint: bool,
 }

@@ -76,6 +76,7 @@ pub fn open_shard(
         undurable: None,
         failed: None,
         shutting_down: false,
+        pin: None,
         final_checkpoint: false,
     })
 }

@@ -6,6 +6,8 @@ use model::{
     AckLevel, ErrorCode, Lsn, PartitionIndex, Rejection, Reply, Request, StreamId, TopicId,
 };
 
+use ring::Ring;
+
 use super::pending::Waiting;
 use super::readers::FetchWant;
 use super::{LogJournal, ShardHost};
@@ -25,6 +27,7 @@ impl ShardHost {
     /// Does what is asked, or begins to; the answer goes to `reply_to`.
     pub fn handle(
         &mut self,
+        ring: &mut Ring,
         clock: &Clock,
         reply_to: ReplyTo,
         request: ShardRequest,
@@ -55,6 +58,18 @@ impl ShardHost {
             ShardRequest::Status => {
                 let status = self.status(clock, out.core());
                 send_answer(reply_to, ShardAnswer::Status(status), out);
+            }
+            ShardRequest::PinLog { backup } => {
+                let point = self.pin_log(backup);
+                send_answer(reply_to, ShardAnswer::Pinned(point), out);
+            }
+            ShardRequest::KeepLog { backup } => {
+                let kept = self.keeps_log(backup);
+                send_answer(reply_to, ShardAnswer::LogKept(kept), out);
+            }
+            ShardRequest::UnpinLog { backup } => {
+                let kept = self.unpin_log(ring, backup);
+                send_answer(reply_to, ShardAnswer::LogKept(kept), out);
             }
         }
     }
@@ -219,7 +234,7 @@ fn topic_spec(spec: &PartitionSpec) -> shards::TopicSpec {
 /// Sends an answer to whoever asked, on whichever core.
 pub fn send_answer(to: ReplyTo, answer: ShardAnswer, out: &mut Outbox) {
     let core = match to {
-        ReplyTo::Gather { core, .. } => core,
+        ReplyTo::Gather { core, .. } | ReplyTo::Backup { core, .. } => core,
         // The coordinator lives with shard 0, which the first core owns.
         ReplyTo::Coordinator { .. } => model::CoreId(0),
         ReplyTo::Client(_) => return,
