@@ -8,6 +8,7 @@ mod error;
 mod process;
 mod random;
 mod scenario;
+pub mod torture;
 mod traffic;
 
 pub use error::ScenarioError;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use corelane_load_test::{ScenarioError, crash};
+use corelane_load_test::{crash, torture};
 
 /// Scenarios over the real broker.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Cli {
 enum Scenario {
     /// Kill the broker with -9 at random moments under full load, and audit each restart
     Crash(CrashArgs),
+    /// Attack the broker in every way a client can, beside normal clients, and hold what these see
+    /// against what they see alone
+    Torture(TortureArgs),
 }
 
 /// What every scenario is told.
@@ -60,6 +63,27 @@ struct CrashArgs {
     life_ms: u64,
 }
 
+#[derive(Debug, Args)]
+struct TortureArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Length of each window: every attack, and the quiet time between two of them
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    seconds: u64,
+    /// Only this attack; may be given several times [default: all, then all at once]
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+    /// The broker's CPUs
+    #[arg(long, value_name = "LIST", default_value = "0-0")]
+    cores: String,
+    /// The CPU of all clients, normal and hostile; best none of the broker's
+    #[arg(long, value_name = "N")]
+    load_cpu: Option<u32>,
+    /// How many times the p99 alone an attack may cost the normal clients
+    #[arg(long, value_name = "X", default_value_t = 2.0)]
+    ratio: f64,
+}
+
 fn main() -> ExitCode {
     match Cli::parse().scenario {
         Scenario::Crash(args) => tell(crash::run(&crash::Options {
@@ -71,10 +95,20 @@ fn main() -> ExitCode {
             life_max: Duration::from_millis(args.life_ms),
             verbose: true,
         })),
+        Scenario::Torture(args) => tell(torture::run(&torture::Options {
+            seed: args.common.seed(),
+            program: args.common.binary,
+            folder: args.common.folder,
+            seconds: args.seconds,
+            only: args.cases,
+            cores: args.cores,
+            load_cpu: args.load_cpu,
+            ratio_max: args.ratio,
+        })),
     }
 }
 
-fn tell<Report: std::fmt::Display>(result: Result<Report, ScenarioError>) -> ExitCode {
+fn tell<R: std::fmt::Display, E: std::fmt::Display>(result: Result<R, E>) -> ExitCode {
     match result {
         Ok(report) => {
             println!("{report}");

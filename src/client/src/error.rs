@@ -57,6 +57,11 @@ pub enum CompressionError {
     Codec { codec: Codec, source: Arc<io::Error> },
     #[error("the records unpack to more than {max} bytes; raise unpacked_bytes_max to read them")]
     TooLarge { max: usize },
+    #[error(
+        "{packed} bytes of records unpack to more than {ratio} times that, which no sender does in \
+         good faith; find out who publishes to this partition"
+    )]
+    TooDense { packed: usize, ratio: usize },
 }
 
 impl Error {

@@ -35,6 +35,13 @@ mod producer;
 mod record;
 mod routes;
 
+/// For tests that give it bytes no server sends. No part of the interface.
+#[doc(hidden)]
+pub mod inside {
+    pub use crate::compression::pack;
+    pub use crate::consumer::batches::{ReadBatches, read_batches};
+}
+
 pub use model::backup::{BackupPoint, SegmentPoint, ShardPoint};
 pub use model::reply::{PartitionStatus, ServerStatus, ShardHealth};
 pub use model::{

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["model", "protocol"]),
     ("bench", &["model", "protocol", "ring", "client", "tuning"]),
     ("load-test", &["model", "protocol", "ring", "client", "tuning"]),
+    ("fuzz-targets", &["model", "protocol", "wal", "shards", "client", "tuning"]),
 ];
 /// The binary may use all.
 const BINARY: &str = "corelane";

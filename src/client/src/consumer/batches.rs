@@ -106,3 +106,32 @@ impl Batches {
         Ok(())
     }
 }
+
+/// What [`read_batches`] found.
+#[derive(Clone, Debug)]
+pub struct ReadBatches {
+    pub records: usize,
+    /// Of the largest record section.
+    pub unpacked_bytes_max: usize,
+    /// What ended the reading early.
+    pub error: Option<Error>,
+}
+
+/// Reads batches to their end or the first error, as a consumer does.
+pub fn read_batches(bytes: &[u8], unpacked_bytes_max: usize) -> ReadBatches {
+    let mut found = ReadBatches { records: 0, unpacked_bytes_max: 0, error: None };
+    let Ok(topic) = TopicName::parse("topic") else { return found };
+    let mut batches = Batches::new(0, Bytes::copy_from_slice(bytes), unpacked_bytes_max);
+    while let Some(record) = batches.next(&topic, 0) {
+        match record {
+            Ok(_) => found.records += 1,
+            Err(error) => found.error = Some(error),
+        }
+        if let Some(Current { section, header, .. }) = &batches.current
+            && Codec::of(header) != Some(Codec::None)
+        {
+            found.unpacked_bytes_max = found.unpacked_bytes_max.max(section.len());
+        }
+    }
+    found
+}
