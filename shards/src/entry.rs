@@ -18,17 +18,21 @@
 //! | 10 log start advanced | offset u64, bytes removed u64 |
 //! | 11 producers expired | count u32, then ids i64, rising |
 //! | 12 producer ids allocated | next i64 |
+//! | 13 offsets skipped | from u64, to u64, cause u8: 1 lost, 2 not kept |
+//! | 14 producers restored | 1 when they replace all known before, else 0; then as in a checkpoint |
 //!
-//! Kinds 4, 7, 8 and 10 carry the flag "frees space".
+//! Kinds 4, 7, 8 and 10 carry the flag "frees space"; 13 carries "offsets leap", with `to` as the
+//! head's base offset. Kinds 13 and 14 are written by offline tools only.
 
 use model::{
-    ConsumerName, EntryHead, Offset, PartitionIndex, ShardId, SpaceUse, TopicConfig, TopicId,
-    TopicName,
+    ConsumerName, EntryHead, Offset, PartitionIndex, ShardId, SpaceUse, StreamId, TopicConfig,
+    TopicId, TopicName,
 };
 
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::codec::{self, DecodeError, Fields};
+use crate::producer::ProducerStates;
 
 /// The numbers in [`EntryHead::kind`]. A number is never given a second meaning.
 pub mod kind {
@@ -44,6 +48,18 @@ pub mod kind {
     pub const LOG_START_ADVANCED: u8 = 10;
     pub const PRODUCERS_EXPIRED: u8 = 11;
     pub const PRODUCER_IDS_ALLOCATED: u8 = 12;
+    pub const OFFSETS_SKIPPED: u8 = 13;
+    pub const PRODUCERS_RESTORED: u8 = 14;
+}
+
+/// Why there are no records for some offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SkipCause {
+    /// There were, or may have been, acknowledged records; they are gone.
+    Lost = 1,
+    /// They were removed by retention before the log was written anew.
+    NotKept = 2,
 }
 
 /// Every change that is not a batch.
@@ -101,6 +117,18 @@ pub enum Change {
     ProducerIdsAllocated {
         next: i64,
     },
+    /// The partition ended before `from` and goes on at `to`. Readers in between are taken to
+    /// `to`.
+    OffsetsSkipped {
+        from: Offset,
+        to: Offset,
+        cause: SkipCause,
+    },
+    /// What idempotent producers have written, where the batches that said so are not in the log.
+    ProducersRestored {
+        replaces: bool,
+        producers: ProducerStates,
+    },
 }
 
 impl Change {
@@ -118,14 +146,17 @@ impl Change {
             Self::LogStartAdvanced { .. } => kind::LOG_START_ADVANCED,
             Self::ProducersExpired { .. } => kind::PRODUCERS_EXPIRED,
             Self::ProducerIdsAllocated { .. } => kind::PRODUCER_IDS_ALLOCATED,
+            Self::OffsetsSkipped { .. } => kind::OFFSETS_SKIPPED,
+            Self::ProducersRestored { .. } => kind::PRODUCERS_RESTORED,
         }
     }
 
     /// The flags in the entry's head.
     pub fn flags(&self) -> u8 {
-        match self.space_use() {
-            SpaceUse::Frees => EntryHead::FLAG_FREES_SPACE,
-            SpaceUse::GoesOn | SpaceUse::Grows => 0,
+        match (self.space_use(), self) {
+            (SpaceUse::Frees, _) => EntryHead::FLAG_FREES_SPACE,
+            (_, Self::OffsetsSkipped { .. }) => EntryHead::FLAG_OFFSETS_LEAP,
+            (SpaceUse::GoesOn | SpaceUse::Grows, _) => 0,
         }
     }
 
@@ -143,8 +174,20 @@ impl Change {
             | Self::TopicAltered { .. } => SpaceUse::GoesOn,
             Self::PartitionCreated { .. }
             | Self::TopicCreated { .. }
-            | Self::ProducerIdsAllocated { .. } => SpaceUse::Grows,
+            | Self::ProducerIdsAllocated { .. }
+            | Self::OffsetsSkipped { .. }
+            | Self::ProducersRestored { .. } => SpaceUse::Grows,
         }
+    }
+
+    /// The head of the entry that records this change.
+    pub fn head(&self, stream: StreamId, time_ms: i64) -> EntryHead {
+        let base_offset = match self {
+            Self::OffsetsSkipped { to, .. } => *to,
+            _ => 0,
+        };
+        let (kind, flags) = (self.kind(), self.flags());
+        EntryHead { kind, flags, stream, base_offset, records: 0, time_ms }
     }
 
     /// Appends the payload to `out`.
@@ -187,6 +230,15 @@ impl Change {
                 ids.iter().for_each(|id| codec::put_i64(out, *id));
             }
             Self::ProducerIdsAllocated { next } => codec::put_i64(out, *next),
+            Self::OffsetsSkipped { from, to, cause } => {
+                codec::put_u64(out, *from);
+                codec::put_u64(out, *to);
+                codec::put_u8(out, *cause as u8);
+            }
+            Self::ProducersRestored { replaces, producers } => {
+                codec::put_u8(out, u8::from(*replaces));
+                producers.encode(out);
+            }
         }
     }
 
@@ -225,6 +277,11 @@ impl Change {
                 Self::ProducersExpired { ids }
             }
             kind::PRODUCER_IDS_ALLOCATED => Self::ProducerIdsAllocated { next: fields.i64()? },
+            kind::OFFSETS_SKIPPED => decode_offsets_skipped(&mut fields)?,
+            kind::PRODUCERS_RESTORED => Self::ProducersRestored {
+                replaces: fields.u8()? == 1,
+                producers: ProducerStates::decode(&mut fields)?,
+            },
             _ => return Ok(None),
         };
         fields.end()?;
@@ -240,6 +297,19 @@ fn decode_partition_created(fields: &mut Fields<'_>) -> Result<Change, DecodeErr
         config: fields.config()?,
         name: fields.topic_name()?,
     })
+}
+
+fn decode_offsets_skipped(fields: &mut Fields<'_>) -> Result<Change, DecodeError> {
+    let (from, to) = (fields.u64()?, fields.u64()?);
+    if from >= to {
+        return Err(DecodeError::BadField("skipped offsets"));
+    }
+    let cause = match fields.u8()? {
+        1 => SkipCause::Lost,
+        2 => SkipCause::NotKept,
+        _ => return Err(DecodeError::BadField("cause")),
+    };
+    Ok(Change::OffsetsSkipped { from, to, cause })
 }
 
 /// One shard a partition: a u32 count, then u16 each.
@@ -351,6 +421,14 @@ mod tests {
             (Change::LogStartAdvanced { offset: 9, bytes: 9 }, [id9, id9].concat()),
             (Change::ProducersExpired { ids: vec![9] }, [&[1, 0, 0, 0][..], id9].concat()),
             (Change::ProducerIdsAllocated { next: 9 }, id9.to_vec()),
+            (
+                Change::OffsetsSkipped { from: 9, to: 10, cause: SkipCause::NotKept },
+                [id9, &[10, 0, 0, 0, 0, 0, 0, 0, 2]].concat(),
+            ),
+            (
+                Change::ProducersRestored { replaces: true, producers: ProducerStates::default() },
+                vec![1, 0, 0, 0, 0],
+            ),
         ]
     }
 

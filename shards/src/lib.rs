@@ -23,9 +23,10 @@ mod undo;
 
 pub use codec::DecodeError;
 pub use engine::{
-    Appended, Bounds, Effect, Engine, EngineConfig, PartitionRecord, ReadVerdict, ReplayError,
-    SegmentShare, SnapshotCursor, Subscribed, TopicSpec,
+    Appended, Bounds, CarriedPartition, Counted, Effect, Engine, EngineConfig, PartitionRecord,
+    ReadVerdict, ReplayError, SegmentShare, SnapshotCursor, Subscribed, TopicSpec,
 };
 pub use journal::{Journal, Room};
+pub use producer::ProducerStates;
 pub use readers::ReaderId;
 pub use topics::TopicRecord;

@@ -24,10 +24,15 @@ pub(crate) struct Partition {
     pub bytes: u64,
     pub producers: Producers,
     pub consumers: BTreeMap<ConsumerName, Consumer>,
+    /// Offsets without records, from the first up to before the second, in rising order.
+    pub holes: Vec<Hole>,
     /// Its deletion is appended: it takes no more changes, and is gone once that is committed.
     pub deleted: bool,
     pub shown: Shown,
 }
+
+/// Offsets from the first up to before the second.
+pub(crate) type Hole = (Offset, Offset);
 
 /// What commit has revealed: the only part that readers and other shards are told of.
 #[derive(Clone, Copy, Default)]
@@ -68,6 +73,7 @@ impl Partition {
             bytes: 0,
             producers: Producers::default(),
             consumers: BTreeMap::new(),
+            holes: Vec::new(),
             deleted: false,
             shown: Shown::default(),
         }
@@ -78,7 +84,22 @@ impl Partition {
         self.producers.len() + self.consumers.len()
     }
 
-    /// Everything but `deleted` and `shown`: what the log says, not how far it is committed.
+    /// Where a reader at `offset` finds the next record, as far as commit has shown.
+    pub fn behind_hole(&self, offset: Offset) -> Offset {
+        match self.hole_of(offset) {
+            Some((_, to)) if to <= self.shown.next_offset => to,
+            _ => offset,
+        }
+    }
+
+    /// The hole that holds `offset`.
+    pub fn hole_of(&self, offset: Offset) -> Option<Hole> {
+        let after = self.holes.partition_point(|(from, _)| *from <= offset);
+        let hole = *self.holes.get(after.checked_sub(1)?)?;
+        (offset < hole.1).then_some(hole)
+    }
+
+    /// Everything but `deleted`, `holes` and `shown`: what the log says, not how far it is committed.
     pub fn encode(&self, out: &mut Vec<u8>) {
         codec::put_u64(out, self.lsn.0);
         codec::put_u64(out, self.topic.0);

@@ -250,19 +250,7 @@ impl Producers {
     /// A u32 count, then each: id i64, epoch u16, lsn u64, time i64, run count u16, and per run
     /// sequence u32, records u32, offset u64, lsn u64.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        codec::put_u32(out, self.list.len() as u32);
-        let runs: usize = self.list.iter().map(|producer| producer.runs.len()).sum();
-        out.reserve(self.list.len() * PRODUCER_BYTES + runs * RUN_BYTES);
-        for producer in &self.list {
-            codec::put_i64(out, producer.id);
-            codec::put_u16(out, producer.epoch as u16);
-            codec::put_u64(out, producer.lsn.0);
-            codec::put_i64(out, producer.time_ms);
-            codec::put_u16(out, producer.runs.len() as u16);
-            for run in &producer.runs {
-                out.extend_from_slice(&run.to_bytes());
-            }
-        }
+        encode_list(&self.list, out);
     }
 
     pub fn decode(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
@@ -276,6 +264,73 @@ impl Producers {
             list.push(producer);
         }
         Ok(Self { list })
+    }
+}
+
+fn encode_list(list: &[Producer], out: &mut Vec<u8>) {
+    codec::put_u32(out, list.len() as u32);
+    let runs: usize = list.iter().map(|producer| producer.runs.len()).sum();
+    out.reserve(list.len() * PRODUCER_BYTES + runs * RUN_BYTES);
+    for producer in list {
+        codec::put_i64(out, producer.id);
+        codec::put_u16(out, producer.epoch as u16);
+        codec::put_u64(out, producer.lsn.0);
+        codec::put_i64(out, producer.time_ms);
+        codec::put_u16(out, producer.runs.len() as u16);
+        for run in &producer.runs {
+            out.extend_from_slice(&run.to_bytes());
+        }
+    }
+}
+
+/// What some producers have written, as one value that can be carried to another log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerStates(Vec<Producer>);
+
+impl ProducerStates {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same in pieces of at most `producers_max`, which must be above 0.
+    pub fn pieces(&self, producers_max: usize) -> impl Iterator<Item = ProducerStates> {
+        self.0.chunks(producers_max).map(|piece| Self(piece.to_vec()))
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        encode_list(&self.0, out);
+    }
+
+    pub(crate) fn decode(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+        Producers::decode(fields).map(|producers| Self(producers.list))
+    }
+}
+
+impl Producers {
+    /// All of them, to be carried to another log.
+    pub fn states(&self) -> ProducerStates {
+        ProducerStates(self.list.clone())
+    }
+
+    /// Takes producers over from another log; those with the same ids give way. In this log
+    /// they count as written by entry `lsn`. What was there before comes back.
+    pub fn restore(&mut self, replaces: bool, states: &ProducerStates, lsn: Lsn) -> Self {
+        let before = Self { list: self.list.clone() };
+        if replaces {
+            self.list.clear();
+        }
+        for state in &states.0 {
+            self.take(state.id);
+            let mut state = state.clone();
+            state.lsn = lsn;
+            state.runs.iter_mut().for_each(|run| run.lsn = lsn);
+            self.put_back(state);
+        }
+        before
     }
 }
 

@@ -5,7 +5,8 @@
 
 use model::{ConsumerName, Lsn, Offset, StreamId, TopicConfig, TopicId};
 
-use crate::producer::{Producer, ProducerUndo};
+use crate::partition::Hole;
+use crate::producer::{Producer, ProducerUndo, Producers};
 
 pub(crate) struct Undo {
     /// The shard's time before the entry.
@@ -64,6 +65,18 @@ pub(crate) enum UndoChange {
         before: Offset,
         after: Offset,
         bytes: u64,
+        /// Those that lay before the new start.
+        holes: Vec<Hole>,
+    },
+    OffsetsSkipped {
+        stream: StreamId,
+        lsn_before: Lsn,
+        hole: Hole,
+    },
+    ProducersRestored {
+        stream: StreamId,
+        lsn_before: Lsn,
+        before: Box<Producers>,
     },
     ProducersExpired {
         stream: StreamId,

@@ -129,6 +129,20 @@ impl Engine {
             Change::LogStartAdvanced { offset, bytes } => {
                 advance(partition, *offset, *bytes, stream, lsn_before)?
             }
+            Change::OffsetsSkipped { from, to, .. } => {
+                if *from != partition.next_offset || *to <= *from {
+                    return Err(Misfit::Offset { expected: partition.next_offset });
+                }
+                partition.next_offset = *to;
+                partition.holes.push((*from, *to));
+                UndoChange::OffsetsSkipped { stream, lsn_before, hole: (*from, *to) }
+            }
+            Change::ProducersRestored { replaces, producers } => {
+                let before = partition.producers.restore(*replaces, producers, lsn);
+                self.remembered += partition.producers.len();
+                self.remembered -= before.len();
+                UndoChange::ProducersRestored { stream, lsn_before, before: Box::new(before) }
+            }
             Change::ProducersExpired { ids } => {
                 let producers = ids.iter().filter_map(|id| partition.producers.take(*id));
                 let producers: Vec<_> = producers.collect();
@@ -199,5 +213,7 @@ fn advance(
     }
     partition.first_offset = after;
     partition.bytes -= bytes;
-    Ok(UndoChange::LogStartAdvanced { stream, lsn_before, before, after, bytes })
+    let gone = partition.holes.partition_point(|(_, to)| *to <= after);
+    let holes = partition.holes.drain(..gone).collect();
+    Ok(UndoChange::LogStartAdvanced { stream, lsn_before, before, after, bytes, holes })
 }

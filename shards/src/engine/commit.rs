@@ -63,6 +63,11 @@ impl Engine {
                 partition.shown.bytes -= bytes;
                 self.tell(tells, Effect::LogStart { stream, first_offset: after });
             }
+            UndoChange::OffsetsSkipped { stream, hole: (from, to), .. } => {
+                let Some(partition) = self.streams.get_mut(stream) else { return };
+                partition.shown.next_offset += to - from;
+                self.readers.wake(stream, 0);
+            }
             UndoChange::TopicCreated { id } => {
                 self.reveal_stage(id, Stage::Live);
                 self.tell(tells, Effect::TopicsChanged);
@@ -84,6 +89,7 @@ impl Engine {
             }
             UndoChange::PartitionAltered { .. }
             | UndoChange::ProducersExpired { .. }
+            | UndoChange::ProducersRestored { .. }
             | UndoChange::ProducerIdsAllocated { .. } => {}
         }
     }
@@ -178,11 +184,25 @@ impl Engine {
                     }
                 }
             }
-            UndoChange::LogStartAdvanced { stream, lsn_before, before, bytes, .. } => {
+            UndoChange::LogStartAdvanced { stream, lsn_before, before, bytes, holes, .. } => {
                 let partition = self.changed(stream);
                 partition.first_offset = before;
                 partition.bytes += bytes;
+                partition.holes.splice(..0, holes);
                 partition.lsn = lsn_before;
+            }
+            UndoChange::OffsetsSkipped { stream, lsn_before, hole } => {
+                let partition = self.changed(stream);
+                partition.next_offset = hole.0;
+                partition.holes.pop();
+                partition.lsn = lsn_before;
+            }
+            UndoChange::ProducersRestored { stream, lsn_before, before } => {
+                let partition = self.changed(stream);
+                let restored = std::mem::replace(&mut partition.producers, *before).len();
+                partition.lsn = lsn_before;
+                let known = partition.producers.len();
+                self.remembered = self.remembered + known - restored;
             }
             UndoChange::ProducersExpired { stream, lsn_before, producers } => {
                 self.remembered += producers.len();

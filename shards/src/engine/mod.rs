@@ -2,6 +2,7 @@
 //! folder are its subjects.
 
 mod apply;
+mod carry;
 mod commit;
 mod consumers;
 mod partitions;
@@ -17,8 +18,7 @@ mod topics;
 use std::collections::{BTreeMap, VecDeque};
 
 use model::{
-    EntryHead, Lsn, Offset, PartitionHandle, PartitionIndex, Rejection, ShardId, SpaceUse,
-    StreamId, TopicId,
+    Lsn, Offset, PartitionHandle, PartitionIndex, Rejection, ShardId, SpaceUse, StreamId, TopicId,
 };
 
 use crate::entry::Change;
@@ -30,6 +30,7 @@ use crate::stream_table::StreamTable;
 use crate::topics::Topics;
 use crate::undo::Undo;
 
+pub use carry::{CarriedPartition, Counted};
 pub use partitions::{PartitionRecord, TopicSpec};
 pub use produce::Appended;
 pub use reading::{Bounds, ReadVerdict, Subscribed};
@@ -213,14 +214,7 @@ impl Engine {
         change.encode(&mut payload);
         let admitted = admit(journal, payload.len(), space_use);
         if admitted.is_ok() {
-            let head = EntryHead {
-                kind: change.kind(),
-                flags: change.flags(),
-                stream,
-                base_offset: 0,
-                records: 0,
-                time_ms,
-            };
+            let head = change.head(stream, time_ms);
             let lsn = journal.append(&head, &[&payload]);
             self.expect_next(lsn);
             let undo = self.apply_change(lsn, stream, change);

@@ -121,7 +121,11 @@ impl Engine {
     /// The committed partitions, in the order of their streams.
     pub fn partitions(&self) -> impl Iterator<Item = PartitionRecord> {
         let shown = self.streams.range(StreamId(0)).filter(|(_, p)| p.shown.created);
-        shown.map(|(stream, p)| PartitionRecord {
+        shown.map(|(stream, partition)| self.partition_record(stream, partition))
+    }
+
+    pub(super) fn partition_record(&self, stream: StreamId, p: &Partition) -> PartitionRecord {
+        PartitionRecord {
             stream,
             topic: p.topic,
             name: p.name.clone(),
@@ -130,7 +134,7 @@ impl Engine {
             config_version: p.config_version,
             first_offset: p.shown.first_offset,
             next_offset: p.shown.next_offset,
-        })
+        }
     }
 
     /// This shard's committed partitions of a topic, in the order of their indices.

@@ -54,7 +54,11 @@ impl Engine {
         let (first, next) = (shown.first_offset, shown.next_offset);
         match position {
             StartPosition::First => Ok(first),
-            StartPosition::Last => Ok(next.saturating_sub(1).max(first)),
+            StartPosition::Last => {
+                let last = next.saturating_sub(1);
+                let hole = self.revealed(partition)?.hole_of(last);
+                Ok(hole.map_or(last, |(from, _)| from.saturating_sub(1)).max(first))
+            }
             StartPosition::Next => Ok(next),
             StartPosition::Offset(offset) => in_range(*offset, &shown).map(|()| *offset),
             StartPosition::Committed(consumer) => {
@@ -250,6 +254,9 @@ impl Engine {
         let read_bytes_max = self.config.read_bytes_max;
         let found = self.readers.reader(slot);
         let (reader, stream) = (found.id, found.stream);
+        if let Some(partition) = self.streams.get(stream) {
+            found.position = partition.behind_hole(found.position);
+        }
         let max_bytes = match &found.kind {
             Kind::Subscription { credit } => {
                 found.position = found.position.max(shown.first_offset);

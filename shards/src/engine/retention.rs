@@ -37,8 +37,9 @@ impl Engine {
     ) -> Option<Lsn> {
         let time_ms = self.stamp(now_ms);
         let partition = self.streams.get(stream).filter(|p| !p.deleted)?;
-        let offset = share.last_offset.checked_add(1)?;
-        let within = share.first_offset <= partition.first_offset
+        // What follows a hole begins behind it.
+        let offset = partition.behind_hole(share.last_offset.checked_add(1)?);
+        let within = share.first_offset <= partition.behind_hole(partition.first_offset)
             && offset > partition.first_offset
             && offset <= partition.shown.next_offset;
         if !within || !outlived(partition, &share, time_ms) {

@@ -4,7 +4,9 @@
 //! - 0, first and once: format u16, shard u16, next stream u32, next topic u64, next producer
 //!   id i64, time i64;
 //! - 1, a topic or tombstone (`topics.rs`), ids rising;
-//! - 2, stream u32 and a partition (`partition.rs`), streams rising.
+//! - 2, stream u32 and a partition (`partition.rs`), streams rising;
+//! - 3, after a partition with holes in its offsets: stream u32, count u32, and for each hole the
+//!   first offset in it and the first one behind it, both u64.
 //!
 //! The same state always gives the same bytes.
 
@@ -20,6 +22,7 @@ const FORMAT: u16 = 1;
 const TAG_HEAD: u8 = 0;
 const TAG_TOPIC: u8 = 1;
 const TAG_PARTITION: u8 = 2;
+const TAG_HOLES: u8 = 3;
 /// A slice also ends here, so that a few very large objects do not make one long.
 const SLICE_BYTES_MAX: usize = 64 * 1024;
 
@@ -78,6 +81,9 @@ impl Engine {
                     codec::put_u32(out, stream.0);
                     partition.encode(out);
                 });
+                if !partition.holes.is_empty() {
+                    put_object(out, TAG_HOLES, |out| put_holes(out, stream, partition));
+                }
                 left -= 1;
             }
         }
@@ -151,9 +157,25 @@ impl Engine {
                 self.remembered += partition.remembered();
                 self.streams.insert(stream, partition);
             }
+            TAG_HOLES => self.load_holes(&mut fields)?,
             _ => return Err(DecodeError::BadField("object tag").into()),
         }
         fields.end()?;
+        Ok(())
+    }
+
+    fn load_holes(&mut self, fields: &mut Fields<'_>) -> Result<(), ReplayError> {
+        let partition = self.streams.get_mut(StreamId(fields.u32()?));
+        let partition = partition.ok_or(ReplayError::CheckpointOrder)?;
+        for _ in 0..fields.count(16)? {
+            let hole = (fields.u64()?, fields.u64()?);
+            let after = partition.holes.last().map_or(partition.first_offset, |last| last.1);
+            let inside = hole.1 > hole.0.max(after) && hole.1 <= partition.next_offset;
+            if !inside || (hole.0 < after && !partition.holes.is_empty()) {
+                return Err(DecodeError::BadField("hole").into());
+            }
+            partition.holes.push(hole);
+        }
         Ok(())
     }
 
@@ -175,6 +197,15 @@ impl Engine {
         self.clock_ms = self.clock_ms.max(self.counters.time_ms);
         self.replay.head_seen = true;
         Ok(())
+    }
+}
+
+fn put_holes(out: &mut Vec<u8>, stream: StreamId, partition: &Partition) {
+    codec::put_u32(out, stream.0);
+    codec::put_u32(out, partition.holes.len() as u32);
+    for (from, to) in &partition.holes {
+        codec::put_u64(out, *from);
+        codec::put_u64(out, *to);
     }
 }
 

@@ -12,7 +12,8 @@ pub struct EntryHead {
     pub flags: u8,
     /// The partition it belongs to; 0 when it belongs to none.
     pub stream: StreamId,
-    /// The first offset, for an entry that holds records; else 0.
+    /// The first offset, for an entry that holds records; where the stream goes on, for one that
+    /// leaps; else 0.
     pub base_offset: Offset,
     /// How many records, each taking one offset; 0 for an entry that is not readable as records.
     pub records: u32,
@@ -23,10 +24,17 @@ pub struct EntryHead {
 impl EntryHead {
     /// The entry leads to free space, so it is let in when the disk is full.
     pub const FLAG_FREES_SPACE: u8 = 1;
+    /// The stream goes on at `base_offset`: there are no records for the offsets before it.
+    pub const FLAG_OFFSETS_LEAP: u8 = 2;
 
     /// Whether the entry is a batch: records that readers of its stream may be given.
     pub fn is_batch(&self) -> bool {
         self.records > 0 && self.stream.0 != 0
+    }
+
+    /// Whether the entry says that its stream goes on at `base_offset`.
+    pub fn leaps(&self) -> bool {
+        self.flags & Self::FLAG_OFFSETS_LEAP != 0 && self.records == 0 && self.stream.0 != 0
     }
 
     /// The last offset of a batch.

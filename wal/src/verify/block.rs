@@ -168,10 +168,13 @@ impl<D: LogDevice> Audit<'_, D> {
         seen.last_crc = block.header_crc;
         let mut leaps = Vec::new();
         for (record, range) in block.entries() {
-            if !record.head.is_batch() {
+            let head = &record.head;
+            if head.leaps() {
+                self.streams.insert(head.stream.0, head.base_offset);
+            }
+            if !head.is_batch() {
                 continue;
             }
-            let head = &record.head;
             report.batches += 1;
             report.records += u64::from(head.records);
             let expected = self.streams.insert(head.stream.0, head.last_offset().wrapping_add(1));

@@ -1,0 +1,64 @@
+//! What offline tools take out of one log and put into another, and how a fold goes on where
+//! entries are gone. The server itself never calls this.
+
+use model::{ConsumerName, Lsn, Offset, StreamId, TopicId};
+
+use crate::engine::{Engine, PartitionRecord};
+use crate::producer::ProducerStates;
+
+/// A partition's state beside its batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedPartition {
+    pub record: PartitionRecord,
+    /// In the order of the names.
+    pub consumers: Vec<(ConsumerName, Offset)>,
+    pub producers: ProducerStates,
+    /// Offsets without records, each from the first up to before the second.
+    pub holes: Vec<(Offset, Offset)>,
+}
+
+/// Numbers that were given out once and are not given out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub stream_next: StreamId,
+    pub topic_next: TopicId,
+    pub producer_id_next: i64,
+    /// The newest entry's time, Unix milliseconds.
+    pub time_ms: i64,
+}
+
+impl Engine {
+    /// Everything that is committed of a partition; `None` when there is none.
+    pub fn carry(&self, stream: StreamId) -> Option<CarriedPartition> {
+        let partition = self.streams.get(stream).filter(|p| p.shown.created)?;
+        let record = self.partition_record(stream, partition);
+        let consumers = partition.consumers.iter();
+        Some(CarriedPartition {
+            record,
+            consumers: consumers.filter_map(|(name, c)| Some((name.clone(), c.shown?))).collect(),
+            producers: partition.producers.states(),
+            holes: partition.holes.clone(),
+        })
+    }
+
+    pub fn counted(&self) -> Counted {
+        Counted {
+            stream_next: self.counters.stream_next,
+            topic_next: self.counters.topic_next,
+            producer_id_next: self.counters.producer_id_next,
+            time_ms: self.counters.time_ms,
+        }
+    }
+
+    /// Replay of a damaged log: the entries up to `lsn` are gone. What they said is not known;
+    /// the next one applied is the one after.
+    pub fn entries_lost(&mut self, lsn: Lsn) {
+        self.last_lsn = self.last_lsn.max(lsn);
+        self.committed_lsn = self.last_lsn;
+    }
+
+    /// Where the partition's next batch goes; `None` when there is no such partition.
+    pub fn next_offset(&self, stream: StreamId) -> Option<Offset> {
+        self.streams.get(stream).map(|partition| partition.next_offset)
+    }
+}
