@@ -77,6 +77,13 @@ pub struct DataDirectory {
 /// # Errors
 /// `Exists`, `NotEmpty`, `InUse`, `Shards`, `Io`.
 pub fn create(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
+    let directory = begin(path, shards, secret)?;
+    directory.write_superblock()?;
+    Ok(directory)
+}
+
+/// The place, locked, with nothing in it yet.
+fn make(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
     if shards == 0 || shards > model::limits::SHARDS_MAX {
         return Err(DirectoryError::Shards { asked: shards });
     }
@@ -90,11 +97,20 @@ pub fn create(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirector
         .map_err(|error| failed("open", path)(io::Error::other(error.to_string())))?;
     let superblock =
         Superblock { secret, shards, block_bytes: device.block_bytes() as u32, finished: false };
-    let directory = DataDirectory { path: path.to_owned(), superblock, lock: Some(lock) };
+    Ok(DataDirectory { path: path.to_owned(), superblock, lock: Some(lock) })
+}
+
+/// Begins a data directory that is filled before it has a superblock, in an empty or not yet
+/// existing place, and locks it. Only [`DataDirectory::finish`] makes it a data directory: what a
+/// cut leaves is opened by no one, and taken for an empty place by no one.
+///
+/// # Errors
+/// `Exists`, `NotEmpty`, `InUse`, `Shards`, `Io`.
+pub fn begin(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
+    let directory = make(path, shards, secret)?;
     for shard in 0..shards {
         make_directory(&directory.shard_path(shard))?;
     }
-    directory.write_superblock()?;
     Ok(directory)
 }
 

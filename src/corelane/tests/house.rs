@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tuning", &[]),
     ("server", &["model", "protocol", "wal", "shards", "ring", "tuning"]),
     ("client", &["model", "protocol"]),
+    ("offline", &["model", "protocol", "wal", "shards"]),
     ("bench", &["model", "protocol", "ring", "client", "tuning"]),
     ("load-test", &["model", "protocol", "ring", "client", "tuning"]),
     ("fuzz-targets", &["model", "protocol", "wal", "shards", "client", "tuning"]),

@@ -1,0 +1,37 @@
+//! Tools over a data directory that no server uses.
+//!
+//! [`rewrite`] writes a new data directory from what some other one held: real logs, through the
+//! log's own writer, so that everything on the disk is what a server would have written. A tool
+//! gives it topics, partitions, batches with their offsets and times, and at the end what each
+//! partition remembers of consumers and producers:
+//!
+//! ```no_run
+//! use corelane_offline::rewrite::{NewBatch, NewPartition, PartitionEnd, RewriteError, RewriteOptions, Rewriter};
+//!
+//! fn write(
+//!     topic: &shards::TopicRecord,
+//!     partition: &NewPartition,
+//!     batches: &[NewBatch<'_>],
+//!     end: &PartitionEnd,
+//! ) -> Result<(), RewriteError> {
+//!     let mut new = Rewriter::create("new-data".as_ref(), 2, RewriteOptions::default())?;
+//!     let shard = new.shard(model::ShardId(0))?;
+//!     shard.topic(topic, false)?;
+//!     let stream = shard.next_stream();
+//!     shard.partition(stream, partition)?;
+//!     for batch in batches {
+//!         shard.batch(stream, batch)?; // in the order of their offsets
+//!     }
+//!     shard.end_partition(stream, end)?;
+//!     new.finish()?; // only now is it a data directory
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Nothing here decides what a topic may be called or where a partition belongs: that is the
+//! caller's. Offsets, append times, topic ids, producer ids, epochs and sequences, and committed
+//! offsets stay what they were. The numbers of the log itself (LSN, sequence, incarnation) are the
+//! new directory's own.
+
+mod log_writer;
+pub mod rewrite;
