@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use model::{Lsn, SpaceUse};
-use tracing::error;
+use tracing::debug;
 
 use crate::cache::{Chunks, Tail};
 use crate::checkpoint::Checkpointing;
@@ -172,7 +172,7 @@ impl Wal {
         let durable = self.durable_lsn();
         if self.failure.is_none() {
             let failure = WalFailure { file, offset, error, durable };
-            error!(shard = self.config.shard, %failure, "the log has failed");
+            debug!(shard = self.config.shard, %failure, "the log has failed");
             self.failure = Some(failure);
         }
     }

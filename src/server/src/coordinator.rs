@@ -39,7 +39,8 @@ pub struct Coordinator {
 #[derive(Debug)]
 struct Step {
     kind: StepKind,
-    origin: Option<Origin>,
+    /// Who is to be answered, as long as they wait.
+    asked: Option<TopicAsk>,
     /// By partition index; shard 0 for those of no shard yet.
     shards: Vec<ShardId>,
     spec: Arc<PartitionSpec>,
@@ -57,6 +58,14 @@ enum StepKind {
     Create,
     Alter,
     Delete,
+}
+
+/// A client's wish, and until when it waits for the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicAsk {
+    pub origin: Origin,
+    /// By the core's clock; `u64::MAX`: no limit.
+    pub deadline_ns: u64,
 }
 
 /// The version of the settings a topic is created with, as the engine counts them.
@@ -137,7 +146,7 @@ impl Coordinator {
                 .collect();
             let step = Step {
                 kind: StepKind::Create,
-                origin: None,
+                asked: None,
                 shards: record.shards.to_vec(),
                 spec,
                 streams,
@@ -159,7 +168,7 @@ impl Coordinator {
                 (0..).zip(grave.shards.iter()).map(|(i, _)| PartitionIndex(i)).collect();
             let step = Step {
                 kind: StepKind::Delete,
-                origin: None,
+                asked: None,
                 streams: vec![StreamId(0); grave.shards.len()],
                 shards: grave.shards.to_vec(),
                 spec: Arc::new(spec_of(&grave)),
@@ -217,27 +226,27 @@ impl Coordinator {
     pub fn on_request(
         &mut self,
         clock: &Clock,
-        origin: Origin,
+        asked: TopicAsk,
         request: Request,
         shard: Option<&mut ShardHost>,
         out: &mut Outbox,
     ) {
         let Some(host) = shard else {
             let text = "shard 0, which keeps the topics, is not available; see `corelane status`";
-            return out.reject(origin, Rejection::new(ErrorCode::ShardUnavailable, text));
+            return out.reject(asked.origin, Rejection::new(ErrorCode::ShardUnavailable, text));
         };
         let begun = match request {
             Request::CreateTopic { name, partitions, config } => {
-                self.begin_create(clock, host, origin, name, partitions, config)
+                self.begin_create(clock, host, asked, name, partitions, config)
             }
             Request::AlterTopic { name, change } => {
-                self.begin_alter(clock, host, origin, &name, &change)
+                self.begin_alter(clock, host, asked, &name, &change)
             }
-            Request::DeleteTopic { name } => self.begin_delete(clock, host, origin, &name),
+            Request::DeleteTopic { name } => self.begin_delete(clock, host, asked, &name),
             _ => Ok(()),
         };
         if let Err(rejection) = begun {
-            out.reject(origin, rejection);
+            out.reject(asked.origin, rejection);
         }
     }
 
@@ -245,7 +254,7 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        origin: Origin,
+        asked: TopicAsk,
         name: TopicName,
         partitions: u32,
         config: model::TopicConfig,
@@ -255,7 +264,7 @@ impl Coordinator {
             engine.create_topic(clock.unix_ms(), &name, &config, &shards, journal)
         })?;
         let spec = PartitionSpec { topic: id, name, config, config_version: CONFIG_VERSION_FIRST };
-        self.await_own_entry(host, lsn, StepKind::Create, origin, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Create, asked, shards, spec);
         Ok(())
     }
 
@@ -263,7 +272,7 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        origin: Origin,
+        asked: TopicAsk,
         name: &TopicName,
         change: &model::TopicChange,
     ) -> Result<(), Rejection> {
@@ -271,7 +280,7 @@ impl Coordinator {
             .decide(|engine, journal| engine.alter_topic(clock.unix_ms(), name, change, journal))?;
         let spec = spec_of(&record);
         let shards = record.shards.to_vec();
-        self.await_own_entry(host, lsn, StepKind::Alter, origin, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Alter, asked, shards, spec);
         Ok(())
     }
 
@@ -279,14 +288,14 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        origin: Origin,
+        asked: TopicAsk,
         name: &TopicName,
     ) -> Result<(), Rejection> {
         let (record, lsn) =
             host.decide(|engine, journal| engine.delete_topic(clock.unix_ms(), name, journal))?;
         let spec = spec_of(&record);
         let shards = record.shards.to_vec();
-        self.await_own_entry(host, lsn, StepKind::Delete, origin, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Delete, asked, shards, spec);
         Ok(())
     }
 
@@ -296,7 +305,7 @@ impl Coordinator {
         host: &mut ShardHost,
         lsn: model::Lsn,
         kind: StepKind,
-        origin: Origin,
+        asked: TopicAsk,
         shards: Vec<ShardId>,
         spec: PartitionSpec,
     ) {
@@ -306,7 +315,7 @@ impl Coordinator {
         };
         let step = self.steps.insert(Step {
             kind,
-            origin: Some(origin),
+            asked: Some(asked),
             awaited: 1,
             shards,
             spec: Arc::new(spec),
@@ -361,10 +370,26 @@ impl Coordinator {
 
     /// Asks again those shards that could not do their part when they were asked: shard 0 has
     /// decided, so the change must come to its end.
-    pub fn tick(&mut self, out: &mut Outbox) {
+    pub fn tick(&mut self, clock: &Clock, out: &mut Outbox) {
+        self.answer_late(clock, out);
         let waiting = self.steps.iter().filter(|(_, step)| step.awaited == 0);
         for key in waiting.map(|(key, _)| key).collect::<Vec<_>>() {
             self.ask(key, out);
+        }
+    }
+
+    /// Those who wait no longer are told so; the change goes on.
+    fn answer_late(&mut self, clock: &Clock, out: &mut Outbox) {
+        for (_, step) in &mut self.steps {
+            let late = step.asked.take_if(|asked| asked.deadline_ns <= clock.now_ns());
+            if let Some(TopicAsk { origin, .. }) = late {
+                let text = format!(
+                    "the time allowed ran out before every shard had its part of the change to \
+                     topic {}; it goes on: look with `corelane topic list`",
+                    step.spec.name
+                );
+                out.reject(origin, Rejection::new(ErrorCode::DeadlineExceeded, text));
+            }
         }
     }
 
@@ -400,7 +425,7 @@ impl Coordinator {
             return self.finish_start(out);
         }
         if let Some(rejection) = step.failed {
-            if let Some(origin) = step.origin {
+            if let Some(TopicAsk { origin, .. }) = step.asked {
                 out.reject(origin, rejection);
             }
             return;
@@ -427,7 +452,7 @@ impl Coordinator {
                 Reply::Topic(topic)
             }
         };
-        if let Some(origin) = step.origin {
+        if let Some(TopicAsk { origin, .. }) = step.asked {
             out.reply(origin, reply);
         }
     }

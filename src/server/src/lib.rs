@@ -23,6 +23,7 @@ mod outbox;
 mod placement;
 mod shard;
 mod start;
+mod test_faults;
 mod token;
 
 pub use config::{ExecutorConfig, IoMode, ServerConfig, StorageConfig};

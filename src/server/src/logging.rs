@@ -34,7 +34,7 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
         LogFormat::Text => {
-            let events = Limited::new(fmt::format().with_target(false));
+            let events = Limited::new(fmt::format().with_target(false), false);
             registry
                 .with(
                     fmt::layer().with_ansi(false).with_writer(std::io::stderr).event_format(events),
@@ -42,7 +42,7 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), String> {
                 .try_init()
         }
         LogFormat::Json => {
-            let events = Limited::new(fmt::format().json().flatten_event(true));
+            let events = Limited::new(fmt::format().json().flatten_event(true), true);
             registry
                 .with(fmt::layer().json().with_writer(std::io::stderr).event_format(events))
                 .try_init()
@@ -51,6 +51,25 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), String> {
     started.map_err(|error| error.to_string())?;
     let _ = FILTER.set(handle);
     Ok(())
+}
+
+/// Makes a panic one line of the log, without a stack trace. Called before the cores start.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let text = text.replace('\n', " ");
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        tracing::error!(
+            thread,
+            at,
+            text,
+            "panicked; this is a fault of the server, please report this line"
+        );
+    }));
 }
 
 /// Changes what is logged from now on.
@@ -77,6 +96,7 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
 /// Formats events, leaving out those that repeat too fast.
 struct Limited<F> {
     inner: F,
+    json: bool,
     windows: Mutex<HashMap<Identifier, Window>>,
 }
 
@@ -88,8 +108,8 @@ struct Window {
 }
 
 impl<F> Limited<F> {
-    fn new(inner: F) -> Self {
-        Self { inner, windows: Mutex::new(HashMap::new()) }
+    fn new(inner: F, json: bool) -> Self {
+        Self { inner, json, windows: Mutex::new(HashMap::new()) }
     }
 
     /// Whether to write this one, and how many were left out before it.
@@ -134,11 +154,11 @@ where
             return Ok(());
         };
         if left_out > 0 {
-            let name = event.metadata().name();
-            writeln!(
-                writer,
-                "{{\"message\":\"lines like the next were left out\",\"count\":{left_out},\"at\":{name:?}}}"
-            )?;
+            let message = "lines like the next were left out";
+            match self.json {
+                true => writeln!(writer, "{{\"message\":\"{message}\",\"count\":{left_out}}}")?,
+                false => writeln!(writer, "{left_out} {message}")?,
+            }
         }
         self.inner.format_event(context, writer, event)
     }

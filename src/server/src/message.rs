@@ -185,6 +185,8 @@ pub enum Message {
     TopicRequest {
         origin: Origin,
         request: Box<Request>,
+        /// How long the client waits; 0: no limit.
+        deadline_ms: u32,
     },
     CoreStatus {
         reply_to: ReplyTo,

@@ -80,6 +80,7 @@ const GLOMMIO_PREEMPT: Duration = Duration::from_secs(3600);
 /// # Errors
 /// Whatever keeps it from starting; everything started is stopped again.
 pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(), StartError> {
+    crate::logging::log_panics();
     ring::prepare_process();
     ring::probe()?;
     let (mut data, created) = open_data(&config)?;

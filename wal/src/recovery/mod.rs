@@ -13,7 +13,7 @@ mod scan;
 mod start;
 mod tail;
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use self::blocking::Blocking;
 use self::scan::{Chain, Place};
@@ -159,7 +159,7 @@ impl Found {
 /// Tells what was found.
 fn log_report(shard: u16, report: &Recovered) {
     match &report.cut {
-        None => info!(shard, last_lsn = %report.last_lsn, "log opened"),
+        None => debug!(shard, last_lsn = %report.last_lsn, "log opened"),
         Some(cut) => warn!(
             shard,
             last_lsn = %report.last_lsn,

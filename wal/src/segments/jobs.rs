@@ -269,7 +269,7 @@ impl Wal {
         if full && !self.segments.disk_full {
             warn!(shard = self.config.shard, "no space on the disk for a new segment");
         } else if !full {
-            warn!(shard = self.config.shard, job = ?job.kind, %error, "preparing a segment failed");
+            warn!(shard = self.config.shard, %error, "preparing a segment failed; it is tried again");
         }
         // A number is never tried twice: what has its name now may not be what it should be.
         let clean_up = match job.kind {

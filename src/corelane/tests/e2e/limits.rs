@@ -1,7 +1,7 @@
 //! Who is let in: bounds on connections, how they are told, and that operators come in all the
 //! same.
 
-use model::{ErrorCode, Reply, Request};
+use model::{ErrorCode, Reply, Request, TopicConfig, TopicName};
 use serde_json::Value;
 
 use crate::harness::{Launch, Server, folder, wait_for};
@@ -114,6 +114,36 @@ fn an_operator_is_served_its_own_and_nothing_else() {
     strange.send(&hello_as(1 << 40));
     strange.frame();
     strange.produce(handle, model::AckLevel::Durable, &batch).ack();
+}
+
+/// A change of topics that takes longer than its client waits: the client is told in time, and the
+/// change comes to its end.
+#[test]
+fn a_topic_change_honours_its_deadline() {
+    const PARTITIONS: u32 = 30_000;
+    let folder = folder();
+    let server = Launch::new(&folder.path().join("data")).cores(2).shards(2).start();
+    let name = TopicName::parse("t").unwrap();
+    let mut wire = Wire::open(server.address);
+    let create = Request::CreateTopic {
+        name: name.clone(),
+        partitions: PARTITIONS,
+        config: TopicConfig::default(),
+    };
+    let mut bytes = Vec::new();
+    protocol::put_request(&mut bytes, 7, &create, 1).unwrap();
+    wire.send(&bytes);
+    let frame = wire.frame();
+    assert_eq!(
+        (frame.header.correlation, frame.rejection().code),
+        (7, ErrorCode::DeadlineExceeded)
+    );
+    let ask = Request::Metadata { topics: vec![name], after: None, limit: 1 };
+    wait_for("the topic", || match wire.request(&ask).reply() {
+        Reply::Metadata { topics, .. } => topics.first().map(|topic| topic.partitions.len()),
+        other => panic!("{other:?}"),
+    });
+    server.run(&["topic", "delete", "t"]).ok();
 }
 
 /// One process opens 64 connections to the shared port: the kernel spreads them by chance, the

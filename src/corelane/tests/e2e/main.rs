@@ -11,6 +11,8 @@ mod environment;
 mod harness;
 mod hostile;
 mod limits;
+#[cfg(debug_assertions)]
+mod panics;
 mod retention;
 mod serve;
 mod stop;

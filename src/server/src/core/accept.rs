@@ -62,7 +62,8 @@ impl Core {
             self.refused_greetings += 1;
             connection.refusal = Some(Box::new(rejection));
         }
-        tracing::debug!(peer = ?peer, core = %own, "connected");
+        let peer = peer_text(peer);
+        tracing::debug!(peer, core = %own, "connected");
         self.start_receive(id);
     }
 
@@ -157,8 +158,12 @@ fn is_overloaded(own: u32, least: u32) -> bool {
     own >= BALANCE_CONNECTIONS_MIN && u64::from(own) * 4 > u64::from(least) * 5
 }
 
+fn peer_text(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+}
+
 fn log_refused(peer: Option<SocketAddr>, rejection: &Rejection) {
-    let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    let peer = peer_text(peer);
     tracing::warn!(peer, reason = %rejection.message, "connection refused");
 }
 

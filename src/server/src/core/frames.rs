@@ -25,7 +25,7 @@ impl Core {
             }
             // Parsed apart from its connection, so that the frame's bytes can be lent out.
             let mut input = std::mem::take(&mut connection.input);
-            self.parse(id, &mut input);
+            self.with_connection(id, |core| core.parse(id, &mut input));
             self.keep_rest(id, input);
             self.drain_if_done_reading(id);
         }
@@ -173,6 +173,7 @@ impl Core {
                 return self.close_with(id, header.correlation, &malformed(error.to_string()));
             }
         };
+        crate::test_faults::maybe_panic("connection", &hello.client_name);
         if self.greeted(id) {
             let text = "Hello was sent twice on one connection";
             return self.close_with(id, header.correlation, &malformed(text));
@@ -270,7 +271,7 @@ impl Core {
                 let core = self.map.core_of(ShardId(0));
                 self.reserve(origin, core)?;
                 let request = Box::new(request);
-                self.out.send(core, Message::TopicRequest { origin, request });
+                self.out.send(core, Message::TopicRequest { origin, request, deadline_ms });
             }
             Request::InitProducer => {
                 self.route_to_shard(origin, ShardId(0), request, deadline_ms)?

@@ -125,7 +125,7 @@ impl Core {
 
     /// The status of a shard of this core that is not served.
     pub(super) fn unavailable_status(&self, slot: usize) -> Option<ShardStatus> {
-        let ShardSlot::Unavailable { id, reason } = self.shards.get(slot)? else { return None };
+        let ShardSlot::Unavailable { id, reason, .. } = self.shards.get(slot)? else { return None };
         Some(ShardStatus {
             shard: *id,
             core: self.out.core(),

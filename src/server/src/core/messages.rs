@@ -2,11 +2,15 @@
 
 use model::{CoreId, Rejection, Reply, ShardId};
 
+use super::borders::{guarded, panicked_rejection};
 use super::{Core, ShardSlot, open_shard_in};
+use crate::clock::Clock;
 use crate::connection::Subscription;
+use crate::coordinator::{Coordinator, TopicAsk};
 use crate::message::{
     ConnectionId, Message, Origin, ReaderKey, RemoteProduce, ReplyTo, ShardAnswer, ShardRequest,
 };
+use crate::outbox::Outbox;
 use crate::shard::ShardHost;
 
 impl Core {
@@ -16,7 +20,7 @@ impl Core {
         while let Some((from, batch)) = self.out.mesh.receive() {
             worked = true;
             for message in batch {
-                self.on_message(from, message);
+                self.on_guarded_message(from, message);
             }
         }
         self.drain_local() || worked
@@ -27,9 +31,16 @@ impl Core {
         let own = self.out.core();
         while let Some(message) = self.out.take_local() {
             worked = true;
-            self.on_message(own, message);
+            self.on_guarded_message(own, message);
         }
         worked
+    }
+
+    fn on_guarded_message(&mut self, from: CoreId, message: Message) {
+        match Self::concerned(&message) {
+            Some(id) => self.with_connection(id, |core| core.on_message(from, message)),
+            None => self.on_message(from, message),
+        }
     }
 
     fn on_message(&mut self, from: CoreId, message: Message) {
@@ -42,10 +53,13 @@ impl Core {
             Message::Request { shard, reply_to, request } => {
                 self.on_shard_request(shard, reply_to, *request);
             }
-            Message::TopicRequest { origin, request } => {
-                let host = shard_0(&mut self.shards);
-                if let Some(coordinator) = &mut self.coordinator {
-                    coordinator.on_request(&self.clock, origin, *request, host, &mut self.out);
+            Message::TopicRequest { origin, request, deadline_ms } => {
+                let asked = TopicAsk { origin, deadline_ns: self.clock.deadline_ns(deadline_ms) };
+                let done = self.with_coordinator(|coordinator, host, clock, out| {
+                    coordinator.on_request(clock, asked, *request, host, out);
+                });
+                if !done {
+                    self.out.reject(origin, panicked_rejection());
                 }
             }
             Message::CoreStatus { reply_to } => {
@@ -101,9 +115,7 @@ impl Core {
             }
             Message::ConnectionClosed { connection } => {
                 for slot in &mut self.shards {
-                    if let ShardSlot::Open(host) = slot {
-                        host.connection_closed(connection, &mut self.out);
-                    }
+                    guarded(slot, |host| host.connection_closed(connection, &mut self.out));
                 }
             }
             Message::HandOver { socket, peer } => self.take_in(socket, peer),
@@ -111,10 +123,9 @@ impl Core {
             Message::ReleaseLogs { backup } => self.release_logs(backup),
             Message::Metadata(change) => self.metadata.apply(change),
             Message::ShardReport(report) => {
-                let host = shard_0(&mut self.shards);
-                if let Some(coordinator) = &mut self.coordinator {
-                    coordinator.on_report(*report, host, &mut self.out);
-                }
+                self.with_coordinator(|coordinator, host, _, out| {
+                    coordinator.on_report(*report, host, out);
+                });
             }
         }
     }
@@ -122,19 +133,29 @@ impl Core {
     fn on_remote_produce(&mut self, produce: RemoteProduce) {
         let shard = produce.partition.shard;
         let slot = self.slot_of(shard);
-        match open_shard_in(&mut self.shards, slot, shard) {
-            Ok(host) => host.produce_remote(&self.clock, produce, &mut self.out),
-            Err(rejection) => self.out.reject(produce.origin, rejection),
+        if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {
+            return self.out.reject(produce.origin, rejection);
+        }
+        let origin = produce.origin;
+        let done = guarded(&mut self.shards[slot], |host| {
+            host.produce_remote(&self.clock, produce, &mut self.out);
+        });
+        if done.is_none() {
+            self.out.reject(origin, panicked_rejection());
         }
     }
 
     fn on_shard_request(&mut self, shard: ShardId, reply_to: ReplyTo, request: ShardRequest) {
         let slot = self.slot_of(shard);
-        match open_shard_in(&mut self.shards, slot, shard) {
-            Ok(host) => {
-                host.handle(&mut self.ring, &self.clock, reply_to, request, &mut self.out);
-            }
-            Err(rejection) => self.refuse_shard_request(slot, reply_to, &request, rejection),
+        let form = AnswerForm::of(&request);
+        if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {
+            return self.refuse_shard_request(slot, reply_to, form, rejection);
+        }
+        let done = guarded(&mut self.shards[slot], |host| {
+            host.handle(&mut self.ring, &self.clock, reply_to, request, &mut self.out);
+        });
+        if done.is_none() {
+            self.refuse_shard_request(slot, reply_to, form, panicked_rejection());
         }
     }
 
@@ -143,13 +164,13 @@ impl Core {
         &mut self,
         slot: usize,
         reply_to: ReplyTo,
-        request: &ShardRequest,
+        form: AnswerForm,
         rejection: Rejection,
     ) {
-        let answer = match (reply_to, request) {
+        let answer = match (reply_to, form) {
             (ReplyTo::Client(origin), _) => return self.out.reject(origin, rejection),
-            (_, ShardRequest::Describe { .. }) => ShardAnswer::Described(Vec::new()),
-            (_, ShardRequest::Status) => match self.unavailable_status(slot) {
+            (_, AnswerForm::Described) => ShardAnswer::Described(Vec::new()),
+            (_, AnswerForm::Status) => match self.unavailable_status(slot) {
                 Some(status) => ShardAnswer::Status(status),
                 None => ShardAnswer::Partition(Err(rejection)),
             },
@@ -167,10 +188,9 @@ impl Core {
             ReplyTo::Gather { id, .. } => self.on_gathered(id, answer),
             ReplyTo::Backup { backup, .. } => self.on_backup_answer(backup, answer),
             ReplyTo::Coordinator { step, index } => {
-                let host = shard_0(&mut self.shards);
-                if let Some(coordinator) = &mut self.coordinator {
-                    coordinator.on_answer(&self.clock, step, index, answer, host, &mut self.out);
-                }
+                self.with_coordinator(|coordinator, host, clock, out| {
+                    coordinator.on_answer(clock, step, index, answer, host, out);
+                });
             }
             ReplyTo::Client(_) => {}
         }
@@ -240,8 +260,46 @@ impl Core {
         call: impl FnOnce(&mut ShardHost, &mut CoreParts<'_>),
     ) {
         let slot = self.slot_of(shard);
-        if let Some(ShardSlot::Open(host)) = self.shards.get_mut(slot) {
-            call(host, &mut CoreParts { ring: &mut self.ring, out: &mut self.out });
+        if let Some(slot) = self.shards.get_mut(slot) {
+            let mut parts = CoreParts { ring: &mut self.ring, out: &mut self.out };
+            guarded(slot, |host| call(host, &mut parts));
+        }
+    }
+
+    /// Calls the coordinator with shard 0, where it is served. Returns false when shard 0 has
+    /// panicked in it.
+    fn with_coordinator(
+        &mut self,
+        call: impl FnOnce(&mut Coordinator, Option<&mut ShardHost>, &Clock, &mut Outbox),
+    ) -> bool {
+        let Some(coordinator) = &mut self.coordinator else { return true };
+        let (clock, out) = (&self.clock, &mut self.out);
+        match self.shards.first_mut() {
+            Some(slot @ ShardSlot::Open(_)) => {
+                guarded(slot, |host| call(coordinator, Some(host), clock, out)).is_some()
+            }
+            _ => {
+                call(coordinator, None, clock, out);
+                true
+            }
+        }
+    }
+}
+
+/// What a request that its shard cannot take is answered with.
+#[derive(Clone, Copy, Debug)]
+enum AnswerForm {
+    Described,
+    Status,
+    Partition,
+}
+
+impl AnswerForm {
+    fn of(request: &ShardRequest) -> Self {
+        match request {
+            ShardRequest::Describe { .. } => Self::Described,
+            ShardRequest::Status => Self::Status,
+            _ => Self::Partition,
         }
     }
 }
@@ -250,12 +308,4 @@ impl Core {
 struct CoreParts<'a> {
     ring: &'a mut ring::Ring,
     out: &'a mut crate::outbox::Outbox,
-}
-
-/// Shard 0, when this core has it and it is open.
-fn shard_0(shards: &mut [ShardSlot]) -> Option<&mut ShardHost> {
-    match shards.first_mut() {
-        Some(ShardSlot::Open(host)) if host.id == ShardId(0) => Some(host),
-        _ => None,
-    }
 }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod backup;
+mod borders;
 mod drain;
 mod frames;
 mod gather;
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+pub use borders::{PANICKED, panicked_rejection};
 use model::reply::CoreStatus;
 use model::{CoreId, ErrorCode, Rejection, ShardId};
 use ring::Ring;
@@ -41,7 +43,12 @@ use gather::Gathers;
 /// A shard of this core, served or not.
 pub enum ShardSlot {
     Open(Box<ShardHost>),
-    Unavailable { id: ShardId, reason: String },
+    Unavailable {
+        id: ShardId,
+        reason: String,
+        /// When it was served and has panicked.
+        remains: Option<borders::Remains>,
+    },
 }
 
 /// The bounds and facts of this core that do not change.
@@ -170,7 +177,7 @@ pub fn open_shard_in(
 ) -> Result<&mut ShardHost, Rejection> {
     match slots.get_mut(slot) {
         Some(ShardSlot::Open(host)) => Ok(host),
-        Some(ShardSlot::Unavailable { id, reason }) => Err(Rejection::new(
+        Some(ShardSlot::Unavailable { id, reason, .. }) => Err(Rejection::new(
             ErrorCode::ShardUnavailable,
             format!("shard {id} is not served: {reason}"),
         )),

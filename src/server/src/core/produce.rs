@@ -7,6 +7,7 @@ use protocol::{
 };
 use smallvec::SmallVec;
 
+use super::borders::{guarded, panicked_rejection};
 use super::{Core, open_shard_in, unknown_shard};
 use crate::connection::{Input, Parts, Stall};
 use crate::core::sockets::malformed;
@@ -74,16 +75,20 @@ impl Core {
     ) -> Result<(), Stall> {
         let shard = head.handle.shard;
         let slot = self.slot_of(shard);
-        let host = match open_shard_in(&mut self.shards, slot, shard) {
-            Ok(host) => host,
-            Err(rejection) => {
-                // Nothing has been counted in flight yet.
-                self.out.reject(Origin { cost: 0, ..origin }, rejection);
+        if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {
+            // Nothing has been counted in flight yet.
+            self.out.reject(Origin { cost: 0, ..origin }, rejection);
+            return Ok(());
+        }
+        let admitted =
+            guarded(&mut self.shards[slot], |host| host.admits(batches_bytes, origin.connection));
+        match admitted {
+            Some(true) => {}
+            Some(false) => return Err(Stall::Backlog(shard)),
+            None => {
+                self.out.reject(Origin { cost: 0, ..origin }, panicked_rejection());
                 return Ok(());
             }
-        };
-        if !host.admits(batches_bytes, origin.connection) {
-            return Err(Stall::Backlog(shard));
         }
         if let Some(connection) = self.connections.get_mut(origin.connection) {
             connection.in_flight_bytes += origin.cost as usize;
@@ -100,7 +105,7 @@ impl Core {
                 Ok(header) => {
                     self.counters.messages_in += u64::from(header.records_count);
                     let one = std::iter::once(BatchSlices { header, bytes: &parts });
-                    host.produce(&self.clock, &terms, one, &mut self.out);
+                    self.append(slot, &terms, one);
                 }
                 Err(error) => self.out.reject(origin, error.into()),
             }
@@ -117,11 +122,25 @@ impl Core {
                     .iter()
                     .zip(&slices)
                     .map(|(span, bytes)| BatchSlices { header: span.header, bytes });
-                host.produce(&self.clock, &terms, batches, &mut self.out);
+                self.append(slot, &terms, batches);
             }
             Err(rejection) => self.out.reject(origin, rejection),
         }
         Ok(())
+    }
+
+    fn append<'a>(
+        &mut self,
+        slot: usize,
+        terms: &ProduceTerms,
+        batches: impl Iterator<Item = BatchSlices<'a>>,
+    ) {
+        let done = guarded(&mut self.shards[slot], |host| {
+            host.produce(&self.clock, terms, batches, &mut self.out);
+        });
+        if done.is_none() {
+            self.out.reject(terms.origin, panicked_rejection());
+        }
     }
 
     fn produce_there(

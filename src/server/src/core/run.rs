@@ -12,6 +12,7 @@ use model::{CoreId, ShardId};
 use ring::{Completion, Ring, RingConfig, Waker};
 use wal::WalConfig;
 
+use super::borders::guarded;
 use super::gather::Gathers;
 use super::{Core, CoreConfig, Counters, Listener, ShardSlot, shutdown::Shutdown};
 use crate::bounds::TICK_MS;
@@ -24,7 +25,7 @@ use crate::message::{Message, ShardReport};
 use crate::metadata::Metadata;
 use crate::outbox::Outbox;
 use crate::placement::ShardMap;
-use crate::shard::{OpenShard, open_shard};
+use crate::shard::{OpenShard, ShardHost, open_shard};
 use crate::token::Token;
 
 /// A core with nothing to do looks at its clock this much less often.
@@ -208,7 +209,7 @@ impl CoreLoop {
         slots
             .filter_map(|slot| match slot {
                 ShardSlot::Open(_) => None,
-                ShardSlot::Unavailable { id, reason } => Some((*id, reason.clone())),
+                ShardSlot::Unavailable { id, reason, .. } => Some((*id, reason.clone())),
             })
             .collect()
     }
@@ -245,7 +246,7 @@ fn open_one(
                 partitions: Vec::new(),
                 unavailable: Some(reason.clone()),
             };
-            (ShardSlot::Unavailable { id, reason }, report)
+            (ShardSlot::Unavailable { id, reason, remains: None }, report)
         }
     }
 }
@@ -268,10 +269,11 @@ impl Core {
             self.tick();
         }
         for slot in &mut self.shards {
-            if let ShardSlot::Open(host) = slot {
-                worked |= host.end_turn(&mut self.ring, &self.clock, &mut self.out);
-            }
+            let more =
+                guarded(slot, |host| host.end_turn(&mut self.ring, &self.clock, &mut self.out));
+            worked |= more.unwrap_or(false);
         }
+        self.tell_of_panics();
         worked |= self.drain_local();
         self.resume_stalled();
         self.flush_connections();
@@ -290,16 +292,14 @@ impl Core {
         self.arm_tick();
         self.active = false;
         for slot in &mut self.shards {
-            if let ShardSlot::Open(host) = slot {
-                host.tick(&mut self.ring, &self.clock, &mut self.out);
-            }
+            guarded(slot, |host| host.tick(&mut self.ring, &self.clock, &mut self.out));
         }
         self.tick_backup();
         self.yield_descriptors();
         self.resume_accept();
         self.end_leaving();
         if let Some(coordinator) = &mut self.coordinator {
-            coordinator.tick(&mut self.out);
+            coordinator.tick(&self.clock, &mut self.out);
         }
         if self.clock.now_ns() >= self.reap_at_ns {
             self.reap_at_ns = self.clock.now_ns() + REAP_EVERY_NS;
@@ -312,10 +312,9 @@ impl Core {
             self.retry_stalled();
         }
         for slot in 0..self.shards.len() {
-            if let ShardSlot::Open(host) = &mut self.shards[slot] {
-                for id in host.take_unstalled() {
-                    self.unstall(id);
-                }
+            let free = guarded(&mut self.shards[slot], ShardHost::take_unstalled);
+            for id in free.unwrap_or_default() {
+                self.unstall(id);
             }
         }
     }
@@ -330,23 +329,23 @@ impl Core {
             }
             (Token::Receive { index, generation }, completion) => {
                 let Some(id) = self.connections.find(index, generation) else { return };
-                match completion {
-                    Completion::Received { data, .. } => self.on_received(id, data),
+                self.with_connection(id, |core| match completion {
+                    Completion::Received { data, .. } => core.on_received(id, data),
                     Completion::ReceiveEnded { error, .. } => {
-                        self.on_receive_ended(id, error.as_ref());
+                        core.on_receive_ended(id, error.as_ref());
                     }
                     _ => {}
-                }
+                });
             }
             (Token::Send { index, generation }, Completion::Sent { result, bytes, .. }) => {
                 if let Some(id) = self.connections.find(index, generation) {
-                    self.on_sent(id, result, bytes);
+                    self.with_connection(id, |core| core.on_sent(id, result, bytes));
                 }
             }
             (Token::Tick, _) => self.tick_due = true,
             (Token::Disk { slot, ticket }, completion) => {
-                if let Some(ShardSlot::Open(host)) = self.shards.get_mut(usize::from(slot)) {
-                    host.on_disk(&mut self.ring, ticket, completion);
+                if let Some(slot) = self.shards.get_mut(usize::from(slot)) {
+                    guarded(slot, |host| host.on_disk(&mut self.ring, ticket, completion));
                 }
             }
             _ => {}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use model::ErrorCode;
 
+use super::borders::guarded;
 use super::{Core, ShardSlot};
 use crate::connection::Phase;
 
@@ -138,10 +139,11 @@ impl Core {
         }
         let mut done = true;
         for slot in &mut self.shards {
-            if let ShardSlot::Open(host) = slot {
+            let closed = guarded(slot, |host| {
                 host.begin_shutdown();
-                done &= host.step_shutdown(&mut self.ring);
-            }
+                host.step_shutdown(&mut self.ring)
+            });
+            done &= closed.unwrap_or(true);
         }
         if done {
             self.shutdown.stage = Stage::Closed;

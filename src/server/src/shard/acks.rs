@@ -9,7 +9,7 @@ use super::pending::{AckRun, Waiting};
 use super::{LogJournal, ShardHost};
 use crate::bounds::{PENDING_REPLIES_MAX, WAITING_BYTES_MAX};
 use crate::clock::Clock;
-use crate::message::{CheckedBatch, Message, Origin, RemoteProduce, ReplyTo};
+use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce, ReplyTo};
 use crate::outbox::Outbox;
 
 /// One batch as it lies where it was received.
@@ -40,7 +40,7 @@ struct Taken {
 impl ShardHost {
     /// Whether a publish of so many bytes can be taken now. If not, the connection is remembered
     /// and comes out of [`Self::take_unstalled`] later.
-    pub fn admits(&mut self, bytes: usize, connection: crate::message::ConnectionId) -> bool {
+    pub fn admits(&mut self, bytes: usize, connection: ConnectionId) -> bool {
         let full = self.is_full(bytes);
         if full && !self.stalled.contains(&connection) {
             self.stalled.push(connection);
@@ -231,6 +231,21 @@ impl ShardHost {
                 cost: run.cost,
             },
         );
+    }
+
+    /// The shard has panicked: all who wait for it are told, from its tables alone. Returns the
+    /// connections that were not read because of it.
+    pub fn fail_clients(&mut self, out: &mut Outbox) -> Vec<ConnectionId> {
+        let unknown = crate::core::panicked_rejection();
+        for waiting in self.pending.take_all().into_iter().chain(self.taken.take_all()) {
+            refuse(waiting, &unknown, out);
+        }
+        let stopped = Rejection::new(ErrorCode::ShardUnavailable, crate::core::PANICKED);
+        for produce in std::mem::take(&mut self.waiting) {
+            out.reject(produce.origin, stopped.clone());
+        }
+        self.refuse_readers(&stopped, out);
+        std::mem::take(&mut self.stalled)
     }
 
     pub(super) fn expire_pending(&mut self, clock: &Clock, out: &mut Outbox) {

@@ -56,7 +56,14 @@ pub fn open_shard(
     }
     let mut fold = EngineFold { engine: &mut engine };
     let (wal, recovered) = Wal::open(&mut device, order.wal, &mut fold)?;
-    tracing::info!(shard = %order.id, ?recovered, "shard opened");
+    tracing::info!(
+        shard = %order.id,
+        last_lsn = %recovered.last_lsn,
+        entries_replayed = recovered.entries_replayed,
+        log_bytes = recovered.log_bytes,
+        older_checkpoint_used = recovered.older_checkpoint_used,
+        "shard opened"
+    );
     let durable = wal.durable_lsn();
     engine.commit(durable);
     Ok(ShardHost {

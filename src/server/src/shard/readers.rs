@@ -11,7 +11,7 @@ use wal::{Batches, ReadStep, SeekStep, TimeSeek};
 
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
-use super::reader_table::{PendingSeek, ReadOrder, ReaderKind, SeekThen};
+use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
 use crate::bounds::{
     FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX,
 };
@@ -373,14 +373,19 @@ impl ShardHost {
 
     fn end_reader(&mut self, id: u64, rejection: Rejection, out: &mut Outbox) {
         let Some(reader) = self.readers.get(id) else { return };
-        let origin = match reader.kind {
-            ReaderKind::Fetch { origin, .. } => origin,
-            ReaderKind::Subscription { correlation, .. } => {
-                Origin { connection: reader.connection, correlation, cost: 0 }
-            }
-        };
+        let origin = origin_of(reader);
         self.drop_reader(id);
         out.reject(origin, rejection);
+    }
+
+    /// Tells all who read or look here, without touching engine or log.
+    pub(super) fn refuse_readers(&mut self, rejection: &Rejection, out: &mut Outbox) {
+        for (_, reader) in self.readers.slots.iter() {
+            out.reject(origin_of(reader), rejection.clone());
+        }
+        for seek in &self.readers.seeks {
+            out.reject(seek.origin, rejection.clone());
+        }
     }
 
     fn drop_reader(&mut self, id: u64) {
@@ -427,6 +432,16 @@ impl ShardHost {
             (Some(offset), Ok(bounds)) if offset < bounds.first => StartPosition::First,
             (Some(offset), Ok(bounds)) if offset < bounds.next => StartPosition::Offset(offset),
             _ => StartPosition::Next,
+        }
+    }
+}
+
+/// Who is told when a reader ends.
+fn origin_of(reader: &Reader) -> Origin {
+    match reader.kind {
+        ReaderKind::Fetch { origin, .. } => origin,
+        ReaderKind::Subscription { correlation, .. } => {
+            Origin { connection: reader.connection, correlation, cost: 0 }
         }
     }
 }

@@ -103,6 +103,7 @@ impl ShardHost {
                 self.subscribe(origin, partition, subscription, &position, credit_bytes, out);
             }
             Request::CommitOffset { partition, consumer, offset, ack } => {
+                crate::test_faults::maybe_panic("engine", consumer.as_str());
                 let mut journal = LogJournal(&mut self.wal);
                 let outcome = self.engine.commit_offset(
                     clock.unix_ms(),
@@ -132,8 +133,8 @@ impl ShardHost {
                     Err(rejection) => out.reject(origin, rejection),
                 }
             }
-            other => {
-                tracing::error!(?other, "a request came to a shard that is not a shard's");
+            _ => {
+                tracing::error!(shard = %self.id, "a request came to a shard that is not a shard's; please report this line");
                 let text = "the server sent this request to the wrong place; please report it";
                 out.reject(origin, Rejection::new(ErrorCode::ShardUnavailable, text));
             }

@@ -1,0 +1,16 @@
+//! Panics on demand, for the tests of what a panic ends. A release build has none of it.
+
+/// Panics when the process runs with `TEST_PANIC_CORELANE=<place>:<name>` and is asked here by
+/// that place and name.
+#[cfg(debug_assertions)]
+pub fn maybe_panic(place: &str, name: &str) {
+    use std::sync::OnceLock;
+    static ORDER: OnceLock<Option<String>> = OnceLock::new();
+    let order = ORDER.get_or_init(|| std::env::var("TEST_PANIC_CORELANE").ok());
+    let Some((at, of)) = order.as_deref().and_then(|order| order.split_once(':')) else { return };
+    assert!(at != place || of != name, "asked to by a test");
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn maybe_panic(_place: &str, _name: &str) {}
