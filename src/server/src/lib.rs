@@ -4,6 +4,7 @@
 //! directly or through the `mesh`, `shard` lets the engine decide and the log keep, and replies
 //! leave when what they promise is true. Nothing here waits for a lock or for another core.
 
+mod address_space;
 mod admission;
 mod bounds;
 mod clock;

@@ -13,6 +13,7 @@ use wal::WalConfig;
 use wal::device::Access;
 use wal::directory::{self, DataDirectory, DirectoryError};
 
+use crate::address_space::{self, AddressSpaceError};
 use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
@@ -55,6 +56,8 @@ pub enum StartError {
     Medium(#[from] MediumError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    AddressSpace(#[from] AddressSpaceError),
     #[error(
         "the data directory {path} has {found} shards, but --shards {asked} was given; the number \
          is fixed when a directory is made: leave the flag out, or make a new directory"
@@ -86,6 +89,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     let (mut data, created) = open_data(&config)?;
     let mediums = shard_mediums(&config, &data)?;
     let volatile = mediums.iter().flatten().any(|medium| medium.volatile);
+    address_space::check(&config, data.shards())?;
     let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
     let map = ShardMap::new(data.shards(), cores);
     if cores > data.shards() {
