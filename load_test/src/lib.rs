@@ -5,9 +5,11 @@
 
 pub mod crash;
 mod error;
+pub mod faults;
 mod process;
 mod random;
 mod scenario;
+pub mod soak;
 pub mod torture;
 mod traffic;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use corelane_load_test::{crash, torture};
+use corelane_load_test::{crash, faults, soak, torture};
 
 /// Scenarios over the real broker.
 #[derive(Debug, Parser)]
@@ -22,6 +22,10 @@ enum Scenario {
     /// Attack the broker in every way a client can, beside normal clients, and hold what these see
     /// against what they see alone
     Torture(TortureArgs),
+    /// Random faults against a running broker under load, with an audit after each
+    Faults(FaultsArgs),
+    /// A day of changing load pressed into minutes; fails when memory, descriptors or latency grow
+    Soak(SoakArgs),
 }
 
 /// What every scenario is told.
@@ -84,6 +88,42 @@ struct TortureArgs {
     ratio: f64,
 }
 
+#[derive(Debug, Args)]
+struct FaultsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How long faults go on; each is met at least once
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    minutes: u64,
+    /// Connection attempts in a burst
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    attempts: usize,
+    /// Messages a second of each of the three producers at most [default: all the broker takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Only these faults, by their places in the table from 0
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    only: Vec<usize>,
+}
+
+#[derive(Debug, Args)]
+struct SoakArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How long the load goes on
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    minutes: u64,
+    /// Messages a second at full load
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..))]
+    rate: u32,
+    /// Stop the broker and start it again at the end of every cycle
+    #[arg(long)]
+    restarts: bool,
+    /// Write a row a second here
+    #[arg(long, value_name = "FILE", default_value = "soak.csv")]
+    csv: PathBuf,
+}
+
 fn main() -> ExitCode {
     match Cli::parse().scenario {
         Scenario::Crash(args) => tell(crash::run(&crash::Options {
@@ -104,6 +144,35 @@ fn main() -> ExitCode {
             cores: args.cores,
             load_cpu: args.load_cpu,
             ratio_max: args.ratio,
+        })),
+        Scenario::Soak(args) => {
+            let result = soak::run(&soak::Options {
+                seed: args.common.seed(),
+                program: args.common.binary,
+                folder: args.common.folder,
+                time: Duration::from_secs(args.minutes * 60),
+                rate: args.rate,
+                restarts: args.restarts,
+                csv: Some(args.csv),
+                verbose: true,
+            });
+            let grows = result.as_ref().is_ok_and(|report| !report.is_flat());
+            let code = tell(result);
+            if grows { ExitCode::FAILURE } else { code }
+        }
+        Scenario::Faults(args) => tell(faults::run(&faults::Options {
+            seed: args.common.seed(),
+            program: args.common.binary,
+            folder: args.common.folder,
+            time: Duration::from_secs(args.minutes * 60),
+            faults: (0..)
+                .zip(faults::Fault::ALL)
+                .filter(|(at, _)| args.only.is_empty() || args.only.contains(at))
+                .map(|(_, fault)| fault)
+                .collect(),
+            attempts: args.attempts,
+            rate: args.rate,
+            verbose: true,
         })),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,6 +16,8 @@ use crate::random::Random;
 
 /// How long a start may take, recovery included.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server that has closed its output may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 const READY: &str = "corelane ready";
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(5);
@@ -134,12 +137,35 @@ impl Server {
         self.child.id()
     }
 
+    /// The most that was resident at once so far, bytes; 0 when it has ended.
+    pub fn resident_bytes_max(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else {
             return Ok(());
         };
         let sent = kill_process(pid, signal);
         sent.map_err(|errno| ProcessError::Io { doing: "signal the server", source: errno.into() })
+    }
+
+    /// Waits for its end, which is near, and ends it if it is not.
+    pub async fn end(&mut self) -> Result<ExitStatus, ProcessError> {
+        let began = Instant::now();
+        while began.elapsed() < END_TIMEOUT {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            sleep(POLL).await;
+        }
+        let io = |source| ProcessError::Io { doing: "end the server", source };
+        self.child.kill().map_err(io)?;
+        self.child.wait().map_err(io)
     }
 
     /// Whether it has ended by itself, and how.
@@ -171,13 +197,21 @@ impl Drop for Server {
     }
 }
 
+/// Ports given to one server: its own, and those of its cores.
+const PORTS: u16 = 10;
+/// The UDP ports of the addresses given out: while this process holds one, no other scenario, in
+/// this process or another, takes the same address, also while its server is down.
+static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+
 /// An address whose port and the nine after it are free, outside the range that the kernel gives
 /// to outgoing connections: a server killed and started again finds it free again.
 pub fn stable_address(random: &mut Random) -> Result<SocketAddr, ProcessError> {
     for _ in 0..200 {
-        let port = random.between(10_000, 30_000) as u16;
+        let port = random.between(1_000, 3_000) as u16 * PORTS;
+        let Ok(mark) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else { continue };
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-        if (port..port + 10).all(|port| bind(port).is_ok()) {
+        if (port..port + PORTS).all(|port| bind(port).is_ok()) {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(mark);
             return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         }
     }

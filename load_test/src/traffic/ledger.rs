@@ -1,5 +1,6 @@
 //! What producers, followers and the audit know together.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lane::Lane;
@@ -11,6 +12,8 @@ use crate::error::{ScenarioError, violated};
 #[derive(Debug)]
 pub struct Ledger {
     partitions: u32,
+    /// Messages a second of each producer that goes by a rate.
+    pub rate: AtomicU32,
     books: Mutex<Books>,
 }
 
@@ -57,6 +60,7 @@ impl Ledger {
         let commits = vec![Commit::default(); plan.partitions as usize];
         Self {
             partitions: plan.partitions,
+            rate: AtomicU32::new(plan.rate.unwrap_or(0)),
             books: Mutex::new(Books {
                 lanes: (0..lanes).map(|_| Lane::new(plan.promise)).collect(),
                 shown: Shown::new(plan.partitions),

@@ -18,6 +18,7 @@ mod trail;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::{AckLevel, Client};
@@ -49,7 +50,7 @@ pub struct Plan {
     pub topic: String,
     pub partitions: u32,
     pub producers: u16,
-    /// Messages a second of each producer; `None`: as many as the server takes.
+    /// Messages a second of each producer, which can be changed; `None`: as many as the server takes.
     pub rate: Option<u32>,
     pub promise: Promise,
     /// For each partition.
@@ -135,6 +136,16 @@ impl Traffic {
     /// What is promised now.
     pub fn promised(&self) -> Promised {
         self.ledger.promised()
+    }
+
+    /// Messages a second of each producer from now on, where the plan has a rate.
+    pub fn set_rate(&self, rate: u32) {
+        self.ledger.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Messages acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.ledger.books().acknowledged
     }
 
     /// Checks the running server: what is new, and the last of what was read before.

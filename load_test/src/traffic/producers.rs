@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ struct Worker {
 impl Worker {
     async fn run(mut self, stop: watch::Receiver<bool>) -> Result<(), ScenarioError> {
         match self.plan.rate {
-            Some(rate) => self.run_paced(rate, &stop).await?,
+            Some(_) => self.run_paced(&stop).await?,
             None => self.run_full(&stop).await?,
         }
         for partition in 0..self.plan.partitions {
@@ -72,17 +73,14 @@ impl Worker {
         Ok(())
     }
 
-    async fn run_paced(
-        &mut self,
-        rate: u32,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<(), ScenarioError> {
-        let per_tick = (u128::from(rate) * TICK.as_millis()).div_ceil(1000);
+    async fn run_paced(&mut self, stop: &watch::Receiver<bool>) -> Result<(), ScenarioError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
             ticks.tick().await;
             self.reap()?;
+            let rate = self.ledger.rate.load(Ordering::Relaxed);
+            let per_tick = (u128::from(rate) * TICK.as_millis()).div_ceil(1000);
             for _ in 0..per_tick {
                 if self.under_way() < UNDER_WAY_MAX {
                     self.send_one().await?;

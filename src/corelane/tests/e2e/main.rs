@@ -8,6 +8,7 @@ mod crash;
 mod descriptors;
 mod drain;
 mod environment;
+mod faults;
 mod harness;
 mod hostile;
 mod limits;
