@@ -42,6 +42,8 @@ pub struct WalConfig {
     pub index_cache_bytes: u64,
     /// The pipeline must have been empty this long before a witness is written, nanoseconds.
     pub witness_after_ns: u64,
+    /// With a write of the log under way for longer than this the disk is called slow, nanoseconds.
+    pub slow_after_ns: u64,
 }
 
 impl Default for WalConfig {
@@ -60,6 +62,7 @@ impl Default for WalConfig {
             pool_segments_max: 4,
             index_cache_bytes: 32 * MIB,
             witness_after_ns: 20_000_000,
+            slow_after_ns: 1_000_000_000,
         }
     }
 }
@@ -83,9 +86,9 @@ impl WalConfig {
         self
     }
 
-    /// The size of the reserve segment: enough for the backlog and the entries that free space.
+    /// The size of a spare segment: enough for the backlog and the entries that free space.
     pub(crate) fn reserve_bytes(&self, block_bytes: usize) -> u64 {
-        let need = 2 * self.backlog_bytes + self.block_bytes_max(block_bytes) as u64;
+        let need = self.backlog_bytes + 2 * self.block_bytes_max(block_bytes) as u64;
         (self.segment_bytes / 8)
             .max(need)
             .min(self.segment_bytes)

@@ -33,6 +33,11 @@ pub struct WalStats {
     pub checkpoints: u64,
     /// True when publishes are refused for want of space.
     pub disk_full: bool,
+    /// How long the oldest log write under way has taken so far, nanoseconds; 0 without one.
+    pub oldest_write_age_ns: u64,
+    /// Since when the disk has been slow (`WalConfig::slow_after_ns`), by the clock that
+    /// `Wal::tick` is given; `None` while it is not.
+    pub slow_since_ns: Option<u64>,
 }
 
 /// One sealed segment.

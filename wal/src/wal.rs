@@ -96,6 +96,7 @@ impl Wal {
     /// milliseconds and after commits; `now_ns` is any clock that does not go back.
     pub fn tick<D: LogDevice>(&mut self, device: &mut D, now_ns: u64) {
         self.now_ns = now_ns;
+        self.watch_slowness();
         self.pump(device);
         self.witness_when_idle(device);
         self.seal_full_segments(device);
@@ -202,6 +203,8 @@ impl Wal {
             cached_bytes: self.chunks.allocated_bytes(),
             zeroed_bytes: self.zeroing.bytes_total,
             disk_full: self.segments.disk_full && !self.fits_full_disk(self.unit, SpaceUse::Grows),
+            oldest_write_age_ns: self.oldest_write_age_ns(),
+            slow_since_ns: self.writer.slowness.since_ns,
             ..self.stats
         }
     }

@@ -58,6 +58,7 @@ fn segment_record() -> impl Strategy<Value = SegmentRecord> {
             data_end: (bytes * share / 100) as u32,
             prepared_bytes: words[1],
             from_reserve: share.is_multiple_of(2),
+            footerless: share.is_multiple_of(3),
         })
 }
 

@@ -34,6 +34,7 @@ fn config() -> WalConfig {
         pool_segments_max: 3,
         index_cache_bytes: 64 * 1024,
         witness_after_ns: 20_000_000,
+        slow_after_ns: 1_000_000_000,
     }
 }
 

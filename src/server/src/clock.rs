@@ -17,6 +17,12 @@ impl Clock {
         clock
     }
 
+    /// A clock that stands at this time.
+    #[cfg(test)]
+    pub fn at(now_ns: u64) -> Self {
+        Self { started: Instant::now(), now_ns, unix_ms: 1_000 }
+    }
+
     /// Reads both clocks.
     pub fn refresh(&mut self) {
         self.now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -42,6 +42,8 @@ pub struct StorageConfig {
     pub cache_bytes: u64,
     pub prepare_bytes: u64,
     pub retention_check_ms: u64,
+    /// A log write older than this makes the disk slow.
+    pub slow_after_ms: u64,
     pub io: IoMode,
     /// Data may lie on a filesystem in memory.
     pub allow_volatile: bool,

@@ -291,6 +291,7 @@ fn shard_start(
             prepare_bytes: storage.prepare_bytes,
             pool_segments: storage.pool_segments,
             pool_segments_max: storage.pool_segments_max,
+            slow_after_ns: storage.slow_after_ms.saturating_mul(1_000_000),
             ..WalConfig::default()
         },
         retention_check_ms: storage.retention_check_ms,

@@ -26,7 +26,7 @@
 //! | 0 | 8 | number |
 //! | 8 | 4 | generation |
 //! | 12 | 1 | state: 1 pool, 2 active, 3 sealed, 4 dropped |
-//! | 13 | 1 | 1: made of the reserve, and the reserve is not whole again; else 0 |
+//! | 13 | 1 | bit 0: made of the reserve, and the reserve is not whole again; bit 1: sealed without a footer |
 //! | 14 | 2 | zero |
 //! | 16 | 8 | length of the file, bytes |
 //! | 24 | 8 | LSN of the first entry; 0 in the pool |
@@ -75,6 +75,8 @@ pub struct SegmentRecord {
     pub prepared_bytes: u32,
     /// Made of the reserve: on a full disk only for what lets it be got out of.
     pub from_reserve: bool,
+    /// Sealed, and its footer could not be written or read: its blocks are read instead.
+    pub footerless: bool,
 }
 
 /// A checkpoint's LSNs.
@@ -196,7 +198,7 @@ impl SegmentRecord {
         put_u64(to, 0, self.number);
         put_u32(to, 8, self.generation);
         to[12] = self.state as u8;
-        to[13] = u8::from(self.from_reserve);
+        to[13] = u8::from(self.from_reserve) | u8::from(self.footerless) << 1;
         put_u64(to, 16, self.bytes);
         put_u64(to, 24, self.first_lsn);
         put_u64(to, 32, self.last_lsn);
@@ -225,10 +227,11 @@ impl SegmentRecord {
             previous_crc: u32_at(from, 48),
             data_end: u32_at(from, 52),
             prepared_bytes: u32_at(from, 56),
-            from_reserve: from[13] == 1,
+            from_reserve: from[13] & 1 != 0,
+            footerless: from[13] & 2 != 0,
         };
-        if from[13] > 1 {
-            return Err(FormatError::Impossible("mark of the reserve"));
+        if from[13] > 3 {
+            return Err(FormatError::Impossible("marks of a segment"));
         }
         if record.bytes > crate::config::SEGMENT_BYTES_MAX
             || u64::from(record.data_end) > record.bytes
@@ -266,6 +269,7 @@ mod tests {
                 data_end: 17,
                 prepared_bytes: 18,
                 from_reserve: false,
+                footerless: false,
             }],
         }
     }

@@ -104,6 +104,7 @@ impl Wal {
             position: found.position,
             commit_wanted: false,
             idle_since_ns: None,
+            slowness: Default::default(),
         };
         let number = found.manifest.number;
         Self {

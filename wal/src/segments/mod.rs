@@ -144,6 +144,7 @@ impl Segment {
             data_end: if sealed { self.data_end as u32 } else { 0 },
             prepared_bytes: self.prepared as u32,
             from_reserve: self.from_reserve,
+            footerless: self.state == State::Sealed && self.footer.is_none(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod group;
 mod place;
 mod pump;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,8 @@ pub(crate) struct InFlight {
     pub segment: u64,
     pub offset: u64,
     pub last_lsn: u64,
+    /// When it was handed to the disk.
+    pub since_ns: u64,
     pub end: WriteEnd,
 }
 
@@ -70,6 +73,7 @@ pub(crate) struct Writer {
     pub commit_wanted: bool,
     /// Since when nothing has been under way.
     pub idle_since_ns: Option<u64>,
+    pub slowness: slow::Slowness,
 }
 
 impl Writer {

@@ -132,6 +132,7 @@ impl Wal {
             segment: header.segment,
             offset,
             last_lsn: header.last_lsn(),
+            since_ns: self.now_ns,
             end: WriteEnd::UnderWay,
         });
         let action = Action::Write { file, offset, data: bytes.clone() };

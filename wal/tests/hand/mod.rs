@@ -104,6 +104,7 @@ impl HandLog {
             data_end: 0,
             prepared_bytes: 0,
             from_reserve: false,
+            footerless: false,
         });
         self.at = UNIT as u64;
         self.blocks.clear();

@@ -83,6 +83,7 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
             cache_bytes,
             prepare_bytes: storage.prepare_bytes_at_start,
             retention_check_ms: ms(storage.retention_check),
+            slow_after_ms: ms(storage.slow_after),
             io: match storage.io {
                 kind::IoMode::Auto => IoMode::Auto,
                 kind::IoMode::Direct => IoMode::Direct,

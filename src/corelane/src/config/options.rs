@@ -197,12 +197,15 @@ options! {
             Bounds::within(64 * KIB, 16 * MIB).multiple_of(4 * KIB), Restart;
         /// Log writes of a shard that are under way at once.
         writes_in_flight: Count<u32> = "4", Bounds::within(1, 64), Restart;
-        /// Bytes that wait for the disk before a shard takes no more, for each shard.
+        /// Bytes that wait for the disk before a shard takes no more, for each shard; a quarter of
+        /// a segment at most.
         backlog_bytes_max: Bytes = "64MiB", Bounds::within(FRAME, 16 * GIB), Restart;
         /// Memory for recent messages, all cores together. 0: a quarter of the memory limit.
         cache_bytes: Bytes = "0", Bounds::within(0, 64 * TIB), Restart;
         /// How often retention looks for expired segments.
         retention_check: Time = "1s", Bounds::within(10 * MS, 3_600 * S), Restart;
+        /// A shard whose oldest log write takes longer than this is marked slow in status and log.
+        slow_after: Time = "1s", Bounds::within(10 * MS, 3_600 * S), Restart;
         /// Log space written out before a new data directory is ready, for each shard.
         prepare_bytes_at_start: Bytes = "16MiB",
             Bounds::within(MIB, 4 * GIB).multiple_of(MIB), Restart;

@@ -29,6 +29,14 @@ pub struct ProduceTerms {
     pub deadline_ms: u32,
 }
 
+/// A publish of another core that waits for room in the log's backlog.
+#[derive(Debug)]
+pub struct WaitingProduce {
+    /// When its client's patience ends, nanoseconds of the core's clock.
+    deadline_ns: u64,
+    produce: RemoteProduce,
+}
+
 /// All that was appended for one frame.
 struct Taken {
     lsn: Lsn,
@@ -145,7 +153,8 @@ impl ShardHost {
             self.append_remote(clock, &produce, out);
         } else if self.waiting_bytes + bytes <= WAITING_BYTES_MAX {
             self.waiting_bytes += bytes;
-            self.waiting.push_back(produce);
+            let deadline_ns = clock.deadline_ns(produce.deadline_ms);
+            self.waiting.push_back(WaitingProduce { deadline_ns, produce });
         } else {
             let text = "too much waits for this shard's disk; try again shortly";
             out.reject(produce.origin, Rejection::new(ErrorCode::Busy, text));
@@ -154,13 +163,13 @@ impl ShardHost {
 
     pub(super) fn resume_waiting(&mut self, clock: &Clock, out: &mut Outbox) {
         while let Some(next) = self.waiting.front() {
-            let bytes = bytes_of(next);
+            let bytes = bytes_of(&next.produce);
             if self.is_full(bytes) {
                 return;
             }
-            if let Some(produce) = self.waiting.pop_front() {
+            if let Some(next) = self.waiting.pop_front() {
                 self.waiting_bytes -= bytes;
-                self.append_remote(clock, &produce, out);
+                self.append_remote(clock, &next.produce, out);
             }
         }
     }
@@ -241,8 +250,8 @@ impl ShardHost {
             refuse(waiting, &unknown, out);
         }
         let stopped = Rejection::new(ErrorCode::ShardUnavailable, crate::core::PANICKED);
-        for produce in std::mem::take(&mut self.waiting) {
-            out.reject(produce.origin, stopped.clone());
+        for one in std::mem::take(&mut self.waiting) {
+            out.reject(one.produce.origin, stopped.clone());
         }
         self.refuse_readers(&stopped, out);
         std::mem::take(&mut self.stalled)
@@ -255,6 +264,26 @@ impl ShardHost {
         );
         for waiting in self.pending.take_expired(clock.now_ns()) {
             refuse(waiting, &late, out);
+        }
+        self.expire_waiting(clock, out);
+    }
+
+    /// What was not even appended is known not to be stored.
+    fn expire_waiting(&mut self, clock: &Clock, out: &mut Outbox) {
+        let now_ns = clock.now_ns();
+        if self.waiting.iter().all(|one| one.deadline_ns > now_ns) {
+            return;
+        }
+        let text = "the deadline passed while the publish waited for the shard's disk; it is not \
+                    stored, try again later";
+        let late = Rejection::new(ErrorCode::DeadlineExceeded, text);
+        for one in std::mem::take(&mut self.waiting) {
+            if one.deadline_ns <= now_ns {
+                self.waiting_bytes -= bytes_of(&one.produce);
+                out.reject(one.produce.origin, late.clone());
+            } else {
+                self.waiting.push_back(one);
+            }
         }
     }
 

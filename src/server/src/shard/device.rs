@@ -29,6 +29,8 @@ pub struct DiskState {
     ended: VecDeque<Completion>,
     /// For when clients have taken all other descriptors.
     spares: Spares,
+    #[cfg(test)]
+    pub faults: super::tests::Faults,
 }
 
 /// What an operation under way is part of.
@@ -58,6 +60,8 @@ impl DiskState {
             steps: AHashMap::new(),
             ended: VecDeque::new(),
             spares,
+            #[cfg(test)]
+            faults: Default::default(),
         })
     }
 
@@ -243,6 +247,10 @@ impl RingDevice<'_> {
 
 impl LogDevice for RingDevice<'_> {
     fn submit(&mut self, ticket: Ticket, action: Action) {
+        #[cfg(test)]
+        let Some(action) = self.disk.faults.meet(ticket, action, &mut self.disk.ended) else {
+            return;
+        };
         let token = self.disk.token(ticket);
         match action {
             Action::Create { file, name, bytes } => {

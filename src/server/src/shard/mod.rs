@@ -12,6 +12,8 @@ mod reader_table;
 mod readers;
 mod requests;
 mod retention;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -26,7 +28,7 @@ use shards::{Engine, Journal, Room};
 use wal::Wal;
 
 use crate::clock::Clock;
-use crate::message::{ConnectionId, RemoteProduce};
+use crate::message::ConnectionId;
 use crate::outbox::Outbox;
 use checkpoint::CheckpointRun;
 use pending::Pending;
@@ -51,7 +53,7 @@ pub struct ShardHost {
     checkpoint: Option<CheckpointRun>,
     retention: Retention,
     /// Publishes of other cores that wait for room in the log's backlog.
-    waiting: VecDeque<RemoteProduce>,
+    waiting: VecDeque<acks::WaitingProduce>,
     waiting_bytes: usize,
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
@@ -219,6 +221,7 @@ impl ShardHost {
     pub fn status(&self, clock: &Clock, core: model::CoreId) -> ShardStatus {
         let stats = self.wal.stats();
         let waited_ns = self.undurable.map_or(0, |(_, since)| clock.now_ns() - since);
+        let waited_ns = waited_ns.max(stats.oldest_write_age_ns);
         ShardStatus {
             shard: self.id,
             core,
@@ -231,7 +234,7 @@ impl ShardHost {
             partitions: u32::try_from(self.engine.partition_count()).unwrap_or(u32::MAX),
             durable_lsn: self.wal.durable_lsn().0,
             log_bytes: stats.log_bytes,
-            slow: false,
+            slow: stats.slow_since_ns.is_some(),
             disk_full: stats.disk_full,
             oldest_write_ms: u32::try_from(waited_ns / 1_000_000).unwrap_or(u32::MAX),
         }

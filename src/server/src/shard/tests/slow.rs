@@ -1,0 +1,216 @@
+//! A disk that does not answer: publishes end at their deadline, memory is bounded, the shard is
+//! marked, and all goes on when it answers again.
+
+use model::reply::ShardHealth;
+use model::{
+    AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Reply, ShardId, TopicConfig,
+    TopicId, TopicName,
+};
+use protocol::BatchBuilder;
+use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use ring::{Ring, RingConfig, Waker};
+use wal::device::Access;
+use wal::{LogDevice, WalConfig};
+
+use crate::clock::Clock;
+use crate::mesh::{Mesh, MeshEnd};
+use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
+use crate::outbox::Outbox;
+use crate::shard::{OpenShard, RingDevice, ShardHost, open_shard};
+use crate::token::Token;
+
+const MS: u64 = 1_000_000;
+const DEADLINE_MS: u32 = 500;
+
+struct Bench {
+    ring: Ring,
+    host: ShardHost,
+    out: Outbox,
+    partition: PartitionHandle,
+    now_ms: u64,
+    correlation: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ring = Ring::new(&RingConfig::default()).unwrap();
+        let order = OpenShard {
+            id: ShardId(0),
+            slot: 0,
+            path: folder.path(),
+            block_bytes: 4096,
+            access: Access::Buffered,
+            volatile: false,
+            wal: WalConfig {
+                segment_bytes: 4 * 1024 * 1024,
+                prepare_bytes: 64 * 1024,
+                backlog_bytes: 512 * 1024,
+                group_bytes: 64 * 1024,
+                slow_after_ns: 100 * MS,
+                ..WalConfig::default()
+            },
+            retention_check_ms: 1_000,
+            create: true,
+        };
+        let mut host = open_shard(&mut ring, order, &mut Vec::new()).unwrap();
+        let mesh = Mesh::new(1, 16);
+        let out = Outbox::new(MeshEnd::new(mesh, CoreId(0), Waker::new().unwrap()));
+        let spec = shards::TopicSpec {
+            id: TopicId(1),
+            name: TopicName::parse("t").unwrap(),
+            config: TopicConfig::default(),
+            config_version: 1,
+        };
+        let (stream, _) = host
+            .decide(|engine, journal| engine.create_partition(1, &spec, PartitionIndex(0), journal))
+            .unwrap();
+        let partition = PartitionHandle { topic: TopicId(1), stream, shard: ShardId(0) };
+        let mut bench =
+            Self { ring, host, out, partition, now_ms: 0, correlation: 0, _folder: folder };
+        for _ in 0..20 {
+            bench.turn(5);
+        }
+        bench.answers();
+        bench
+    }
+
+    /// Lets time pass, and the disk do what it does.
+    fn turn(&mut self, ms: u64) {
+        self.now_ms += ms;
+        let clock = Clock::at(self.now_ms * MS);
+        self.host.end_turn(&mut self.ring, &clock, &mut self.out);
+        self.host.tick(&mut self.ring, &clock, &mut self.out);
+        while self.ring.in_flight() > 0 {
+            self.ring.wait(None).unwrap();
+            while let Some(completion) = self.ring.next() {
+                if let Token::Disk { ticket, .. } = Token::decode(completion.token()) {
+                    self.host.on_disk(&mut self.ring, ticket, completion);
+                }
+            }
+        }
+        self.host.end_turn(&mut self.ring, &clock, &mut self.out);
+    }
+
+    fn hold(&mut self) {
+        self.host.disk.faults.holds_writes = true;
+    }
+
+    fn let_go(&mut self) {
+        let mut others = Vec::new();
+        let held = self.host.disk.faults.let_go();
+        let mut device =
+            RingDevice { ring: &mut self.ring, disk: &mut self.host.disk, others: &mut others };
+        for (ticket, action) in held {
+            device.submit(ticket, action);
+        }
+    }
+
+    fn publish(&mut self, bytes: usize) {
+        let mut builder = BatchBuilder::new();
+        builder.append(1, None, Some(&vec![b'x'; bytes]), []).unwrap();
+        let batch = builder.finish(None);
+        let head: &[u8; BATCH_HEADER_BYTES] = batch.first_chunk().unwrap();
+        let header = BatchHeader::parse(head).unwrap();
+        self.correlation += 1;
+        let connection = ConnectionId { core: CoreId(0), index: 1, generation: 1 };
+        let origin = Origin { connection, correlation: self.correlation, cost: 1 };
+        let produce = RemoteProduce {
+            origin,
+            partition: self.partition,
+            ack: Some(AckLevel::Durable),
+            deadline_ms: DEADLINE_MS,
+            batches: [CheckedBatch { header, bytes: [batch.into()].into_iter().collect() }]
+                .into_iter()
+                .collect(),
+        };
+        let clock = Clock::at(self.now_ms * MS);
+        self.host.produce_remote(&clock, produce, &mut self.out);
+    }
+
+    /// Acknowledged, and refused with their codes.
+    fn answers(&mut self) -> (u32, Vec<ErrorCode>) {
+        let (mut acknowledged, mut refused) = (0, Vec::new());
+        while let Some(message) = self.out.take_local() {
+            match message {
+                Message::ProduceAck { ack, .. } => acknowledged += ack.count,
+                Message::Reply { reply, .. } => match *reply {
+                    Reply::Rejected(rejection) => refused.push(rejection.code),
+                    other => panic!("{other:?}"),
+                },
+                _ => {}
+            }
+        }
+        (acknowledged, refused)
+    }
+
+    fn is_slow(&self) -> bool {
+        let status = self.host.status(&Clock::at(self.now_ms * MS), CoreId(0));
+        assert_eq!(status.health, ShardHealth::Serving);
+        assert!(!status.slow || status.oldest_write_ms > 0 || self.host.is_quiet());
+        status.slow
+    }
+}
+
+#[test]
+fn a_publish_on_a_disk_that_does_not_answer_ends_at_its_deadline() {
+    let mut bench = Bench::new();
+    bench.publish(100);
+    bench.turn(5);
+    assert_eq!(bench.answers(), (1, vec![]));
+    assert!(!bench.is_slow());
+
+    bench.hold();
+    bench.publish(100);
+    bench.turn(50);
+    assert!(!bench.is_slow(), "50 ms are within what is allowed");
+    bench.turn(100);
+    assert!(bench.is_slow());
+    assert_eq!(bench.answers(), (0, vec![]), "its deadline has not come");
+    bench.turn(400);
+    assert_eq!(bench.answers(), (0, vec![ErrorCode::OutcomeUnknown]));
+    assert!(ErrorCode::OutcomeUnknown.is_retryable());
+
+    bench.let_go();
+    bench.turn(10);
+    bench.publish(100);
+    bench.turn(10);
+    assert_eq!(bench.answers(), (1, vec![]), "the late one is not answered twice");
+    bench.turn(400);
+    assert!(!bench.is_slow(), "it recovers");
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_and_ends_at_its_deadline() {
+    let mut bench = Bench::new();
+    bench.hold();
+    // Far more than the backlog of 512 KiB and the 64 MiB of publishes that may wait for it.
+    let mut sent = 0;
+    for _ in 0..1_700 {
+        bench.publish(50_000);
+        sent += 1;
+    }
+    bench.turn(5);
+    let (acknowledged, refused) = bench.answers();
+    assert_eq!(acknowledged, 0);
+    let busy = refused.len() as u32;
+    assert!(refused.iter().all(|code| *code == ErrorCode::Busy) && busy > 100, "{busy} refused");
+    assert!(bench.host.waiting_bytes <= crate::bounds::WAITING_BYTES_MAX);
+    bench.turn(u64::from(DEADLINE_MS) + 5);
+    let (acknowledged, refused) = bench.answers();
+    assert_eq!(acknowledged, 0);
+    let of = |code| refused.iter().filter(|other| **other == code).count() as u32;
+    let (unknown, late) = (of(ErrorCode::OutcomeUnknown), of(ErrorCode::DeadlineExceeded));
+    assert_eq!(busy + unknown + late, sent, "each is answered once");
+    assert!(unknown > 5 && late > 100, "{unknown} may be stored, {late} are not");
+    assert_eq!((bench.host.waiting_bytes, bench.host.is_quiet()), (0, true));
+
+    bench.let_go();
+    for _ in 0..5 {
+        bench.turn(5);
+    }
+    bench.publish(100);
+    bench.turn(5);
+    assert_eq!(bench.answers(), (1, vec![]));
+}
