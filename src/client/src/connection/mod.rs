@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use model::{PartitionHandle, Reply, Request, StartPosition};
+use model::{PartitionHandle, Rejection, Reply, Request, StartPosition};
 use protocol::{FetchHead, FrameHeader, Hello, HelloReply, PROTOCOL_VERSION, ProduceHead, kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -88,6 +88,11 @@ impl Connection {
             }
         };
         let bad = |source| Error::Protocol { address: address.to_owned(), source };
+        if header.kind == kind::GO_AWAY {
+            // It stops, or sends its clients away, and was so before it read the hello.
+            let away = protocol::parse_go_away(&body).map_err(|error| bad(error.into()))?;
+            return Err(Error::Server(Rejection::new(away.reason, away.message)));
+        }
         if header.kind != kind::HELLO_REPLY {
             return Err(match protocol::decode_reply(&header, &body).map_err(bad)? {
                 Reply::Rejected(rejection) => Error::Server(rejection),

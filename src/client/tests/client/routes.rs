@@ -70,3 +70,28 @@ async fn a_core_without_a_direct_port_is_reached_through_the_first_connection() 
     send_to_both(&client(&fake).await).await;
     assert_eq!(cores_seen(&fake), [0, 0]);
 }
+
+#[tokio::test]
+async fn a_server_that_says_goodbye_first_may_be_asked_again() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 16];
+        stream.read_exact(&mut hello).await.unwrap();
+        let away = protocol::GoAway {
+            reason: model::ErrorCode::ShuttingDown,
+            close_in_ms: 100,
+            message: "the server is stopping".to_owned(),
+        };
+        let mut frame = Vec::new();
+        protocol::put_go_away(&mut frame, &away);
+        stream.write_all(&frame).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let built = corelane_client::Client::builder().server(address).build().await;
+    let error = built.err().expect("there is no server to speak of");
+    assert_eq!(error.code(), Some(model::ErrorCode::ShuttingDown), "{error}");
+    assert!(error.is_retryable(), "{error}");
+}

@@ -24,7 +24,8 @@ fn clients_cannot_take_the_descriptors_of_the_log() {
     let crowd = connect_many(&server, 400);
     wait_for("a full server", || (open_files(&server) > 80).then_some(()));
     publisher.publish("t", 3 * SEGMENT_MESSAGES);
-    assert!(open_files(&server) < 180, "{}", open_files(&server));
+    // Those over the bound are accepted as descriptors come free, and closed.
+    wait_for("spare descriptors", || (open_files(&server) < 170).then_some(()));
     assert_rests(&server);
     drop(crowd);
     wait_for("room for a new client", || {
