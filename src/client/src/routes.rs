@@ -22,6 +22,11 @@ use crate::error::Error;
 const DIRECT_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// A core that does not answer must not hold up what the first connection can carry.
 const DIRECT_CONNECT_MAX: Duration = Duration::from_secs(1);
+/// Topics remembered at most; past this all are asked for again.
+const TOPICS_KNOWN_MAX: usize = 100_000;
+/// Cores that are ever connected to directly; the partitions of others go over the first
+/// connection.
+const DIRECT_CORES_MAX: usize = 1_024;
 
 pub(crate) struct Routes {
     options: ClientOptions,
@@ -38,6 +43,15 @@ pub(crate) struct Routes {
 struct Known {
     cores: Arc<[CoreAddress]>,
     topics: AHashMap<TopicName, KnownTopic>,
+}
+
+impl Known {
+    fn remember(&mut self, info: &Arc<TopicInfo>, since: Instant) {
+        if self.topics.len() >= TOPICS_KNOWN_MAX && !self.topics.contains_key(&info.name) {
+            self.topics.clear();
+        }
+        self.topics.insert(info.name.clone(), KnownTopic { info: info.clone(), since });
+    }
 }
 
 #[derive(Clone)]
@@ -111,8 +125,13 @@ impl Routes {
         }
         let slot = {
             let mut direct = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
-            direct.entry(address.core).or_default().clone()
+            if direct.len() >= DIRECT_CORES_MAX && !direct.contains_key(&address.core) {
+                None
+            } else {
+                Some(direct.entry(address.core).or_default().clone())
+            }
         };
+        let Some(slot) = slot else { return self.main().await };
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.connection.as_ref().filter(|open| open.is_usable()) {
             return Ok(connection.clone());
@@ -188,17 +207,13 @@ impl Routes {
             Reply::Metadata { cores, topics, unknown, .. } => {
                 known.cores = cores.clone();
                 for info in topics {
-                    let topic = KnownTopic { info: info.clone(), since };
-                    known.topics.insert(info.name.clone(), topic);
+                    known.remember(info, since);
                 }
                 for name in unknown {
                     known.topics.remove(name);
                 }
             }
-            Reply::Topic(info) => {
-                let topic = KnownTopic { info: info.clone(), since };
-                known.topics.insert(info.name.clone(), topic);
-            }
+            Reply::Topic(info) => known.remember(info, since),
             _ => {}
         }
     }

@@ -215,8 +215,8 @@ impl Connection {
     }
 }
 
-/// The first whole frame of `buffer`, taken out of it; makes room for the rest of one that is not
-/// whole yet.
+/// The first whole frame of `buffer`, taken out of it; makes room for more of one that is not whole
+/// yet: as much again as has come, whatever its header promises.
 fn take_frame(buffer: &mut BytesMut, address: &str) -> Result<Option<(FrameHeader, Bytes)>, Error> {
     let bad = |source| Error::Protocol { address: address.to_owned(), source };
     match protocol::next_frame(buffer).map_err(bad)? {
@@ -228,7 +228,7 @@ fn take_frame(buffer: &mut BytesMut, address: &str) -> Result<Option<(FrameHeade
         None => {
             let header = buffer.first_chunk().and_then(|bytes| FrameHeader::parse(bytes).ok());
             let missing = header.map_or(0, |header| header.length as usize - buffer.len());
-            buffer.reserve(missing.max(READ_BYTES));
+            buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
             Ok(None)
         }
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod consumer;
 mod fake;
+mod hostile;
 mod producer;
 mod routes;
 
