@@ -28,5 +28,9 @@ pub const CREDIT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
 /// Topics in one page of a listing.
 pub const TOPICS_PER_PAGE_MAX: u32 = 1_000;
+/// Topics that one metadata request may name.
+pub const TOPICS_NAMED_MAX: u32 = 1_000;
+/// Record batches in one publish.
+pub const BATCHES_PER_PUBLISH_MAX: u32 = 4_096;
 
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);

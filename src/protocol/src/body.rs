@@ -27,6 +27,8 @@ pub enum BodyError {
     Reserved { field: &'static str },
     #[error("{field} is {value}, which has no meaning there")]
     Value { field: &'static str, value: u64 },
+    #[error("{count} of {field} are too many; at most {max} are allowed: ask in portions")]
+    TooMany { field: &'static str, count: u32, max: u32 },
     #[error("{field}: {source}")]
     Name { field: &'static str, source: NameError },
 }
@@ -35,7 +37,9 @@ impl BodyError {
     /// The code that a server answers with.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Value { .. } | Self::Name { .. } => ErrorCode::InvalidArgument,
+            Self::Value { .. } | Self::Name { .. } | Self::TooMany { .. } => {
+                ErrorCode::InvalidArgument
+            }
             _ => ErrorCode::Malformed,
         }
     }
@@ -118,6 +122,22 @@ impl<'a> Cursor<'a> {
             elements.push(element(self)?);
         }
         Ok(elements)
+    }
+
+    /// The same, of at most `count_max` elements.
+    pub(crate) fn short_list<T>(
+        &mut self,
+        field: &'static str,
+        count_max: u32,
+        element: impl FnMut(&mut Self) -> Result<T, BodyError>,
+    ) -> Result<Vec<T>, BodyError> {
+        let mut ahead = *self;
+        let count = ahead.fixed::<rkyv::rend::unaligned::u32_ule>(field)?.to_native();
+        // A count that cannot be true is found out below.
+        if count > count_max && count as usize <= ahead.rest.len() {
+            return Err(BodyError::TooMany { field, count, max: count_max });
+        }
+        self.list(field, 1, element)
     }
 
     /// A u32 count and that many bytes.

@@ -3,7 +3,7 @@
 //! Checks that a body has the shape of its kind and that names are names; what a request may do
 //! is for others.
 
-use model::limits::FRAME_BYTES_MAX;
+use model::limits::{FRAME_BYTES_MAX, TOPICS_NAMED_MAX};
 use model::{CoreId, ErrorCode, Rejection, Request};
 use rkyv::{Archive, Serialize};
 
@@ -184,7 +184,8 @@ fn plain(
 
 fn metadata(cursor: &mut Cursor) -> Decoded {
     let fixed = cursor.fixed::<ArchivedMetadataBody>("the metadata request")?;
-    let topics = cursor.list("the topics' names", 2, |c| c.topic_name(TOPIC_NAME))?;
+    let topics =
+        cursor.short_list("the topics' names", TOPICS_NAMED_MAX, |c| c.topic_name(TOPIC_NAME))?;
     let mut ahead = *cursor;
     let after = match ahead.string("the name to go on after")? {
         "" => {

@@ -45,17 +45,45 @@ pub const PENDING_REPLIES_MAX: usize = 1_000_000;
 pub const CHECKPOINT_SLICE_OBJECTS: usize = 256;
 /// Streams looked at for retention in one turn of the core.
 pub const RETENTION_STREAMS_PER_TURN: usize = 256;
-/// Frames taken from one connection before others get their turn.
-pub const FRAMES_PER_TURN: usize = 4_096;
+/// Work taken from a connection that asks for little, ahead of those that have asked for more than
+/// this: publishes' worth, about 100 ns each.
+pub const WORK_FIRST: u32 = 512;
+/// Work taken from one of the others before the next gets its turn.
+pub const WORK_PER_CONNECTION: u32 = 4_096;
+/// Work of those others in one turn of the core; then sockets and disk are looked at.
+pub const WORK_PER_TURN: u32 = 16_384;
+/// Questions that many parts of the server answer (status, a topic's description), under way on one
+/// core; further ones wait.
+pub const GATHERS_PER_CORE_MAX: usize = 4;
+/// What a request that is no publish counts in flight at least, bytes: what is kept for it.
+pub const REQUEST_COST_MIN: u32 = 1_024;
+/// Topic changes under way; further ones are refused as `busy`.
+pub const TOPIC_CHANGES_MAX: usize = 1_024;
+/// Partitions of one topic change asked for at once; the others follow as these are done.
+pub const PARTITIONS_ASKED_AT_ONCE: usize = 256;
 /// How often a core looks at its clocks, milliseconds.
 pub const TICK_MS: u64 = 5;
 /// Bytes of replies a connection may have waiting to be sent before it is no longer read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same over all connections of a core: past it none is read further that has more than
+/// [`OUTPUT_BYTES_SPARED`] waiting, and those that take nothing are closed.
+pub const OUTPUT_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
+/// What each connection may have waiting even then.
+pub const OUTPUT_BYTES_SPARED: usize = 16 * 1024;
+/// A connection that takes none of its replies for so long is closed while they are at that bound,
+/// seconds.
+pub const OUTPUT_STUCK_SECONDS_MAX: u64 = 5;
+/// A frame of which nothing more comes for so long costs its connection while others wait for its
+/// memory, seconds.
+pub const PARTIAL_FRAME_STUCK_SECONDS_MAX: u64 = 5;
 /// A producer idle for this long is forgotten, milliseconds.
 pub const PRODUCER_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
 /// A backup whose client gives no sign of life for so long is given up, seconds.
 pub const BACKUP_SILENT_SECONDS_MAX: u64 = 60;
 
+const _: () = assert!(WORK_FIRST <= WORK_PER_CONNECTION && WORK_PER_CONNECTION <= WORK_PER_TURN);
+const _: () = assert!(OUTPUT_BYTES_SPARED < OUTPUT_BYTES_MAX);
+const _: () = assert!(OUTPUT_BYTES_MAX < OUTPUT_BYTES_PER_CORE_MAX);
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_PER_SHARD);
 const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

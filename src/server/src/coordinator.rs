@@ -13,6 +13,7 @@ use model::{
 use shards::TopicRecord;
 use slab::Slab;
 
+use crate::bounds::{PARTITIONS_ASKED_AT_ONCE, TOPIC_CHANGES_MAX};
 use crate::clock::Clock;
 use crate::message::{
     Message, MetadataChange, Origin, PartitionSpec, ReplyTo, ShardAnswer, ShardReport, ShardRequest,
@@ -50,6 +51,8 @@ struct Step {
     failed: Option<Rejection>,
     /// Owning shards that could not for the moment; asked again at the next tick.
     again: Vec<PartitionIndex>,
+    /// Partitions not yet asked for, from the first on: a large topic is made in portions.
+    unasked: std::ops::Range<u32>,
     at_start: bool,
 }
 
@@ -153,6 +156,7 @@ impl Coordinator {
                 awaited: 0,
                 failed: None,
                 again: Vec::new(),
+                unasked: 0..0,
                 at_start: true,
             };
             if lacking.is_empty() {
@@ -175,6 +179,7 @@ impl Coordinator {
                 awaited: 0,
                 failed: None,
                 again: Vec::new(),
+                unasked: 0..0,
                 at_start: false,
             };
             self.ask_shards(step, all, out);
@@ -235,6 +240,10 @@ impl Coordinator {
             let text = "shard 0, which keeps the topics, is not available; see `corelane status`";
             return out.reject(asked.origin, Rejection::new(ErrorCode::ShardUnavailable, text));
         };
+        if self.steps.len() >= TOPIC_CHANGES_MAX {
+            let text = "too many topic changes are under way; try again shortly";
+            return out.reject(origin, Rejection::new(ErrorCode::Busy, text));
+        }
         let begun = match request {
             Request::CreateTopic { name, partitions, config } => {
                 self.begin_create(clock, host, asked, name, partitions, config)
@@ -322,6 +331,7 @@ impl Coordinator {
             streams,
             failed: None,
             again: Vec::new(),
+            unasked: 0..0,
             at_start: false,
         });
         let to = ReplyTo::Coordinator { step: narrow(step), index: OWN_ENTRY };
@@ -359,8 +369,12 @@ impl Coordinator {
         }
         if index == OWN_ENTRY && step.failed.is_none() {
             let step = self.steps.remove(key);
-            let all: Vec<_> = (0..).zip(&step.shards).map(|(i, _)| PartitionIndex(i)).collect();
-            return self.ask_shards(step, all, out);
+            let all = 0..u32::try_from(step.shards.len()).unwrap_or(u32::MAX);
+            let key = self.steps.insert(Step { awaited: 0, unasked: all, ..step });
+            return self.ask(key, out);
+        }
+        if step.awaited == 0 && !step.unasked.is_empty() {
+            return self.ask(key, out);
         }
         if step.awaited == 0 && step.again.is_empty() {
             let step = self.steps.remove(key);
@@ -401,7 +415,13 @@ impl Coordinator {
     /// Asks the shards of the partitions that are still to be done.
     fn ask(&mut self, key: usize, out: &mut Outbox) {
         let Some(step) = self.steps.get_mut(key) else { return };
-        for index in std::mem::take(&mut step.again) {
+        // Those that could not do it are asked again with the last portion, or alone.
+        let next = step.unasked.start.saturating_add(PARTITIONS_ASKED_AT_ONCE as u32);
+        let portion = step.unasked.start..next.min(step.unasked.end);
+        step.unasked.start = portion.end;
+        let again =
+            if step.unasked.is_empty() { std::mem::take(&mut step.again) } else { Vec::new() };
+        for index in portion.map(PartitionIndex).chain(again) {
             step.awaited += 1;
             let at = index.0 as usize;
             let request = step.kind.request(Arc::clone(&step.spec), index, step.streams[at]);

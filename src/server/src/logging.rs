@@ -84,7 +84,24 @@ pub fn set_filter(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Longest filter, bytes.
+const FILTER_BYTES_MAX: usize = 1_024;
+
 fn parse(filter: &str) -> Result<EnvFilter, String> {
+    if filter.len() > FILTER_BYTES_MAX {
+        return Err(format!(
+            "the log filter has {} bytes; at most {FILTER_BYTES_MAX} are allowed",
+            filter.len()
+        ));
+    }
+    // Spans and their fields can be matched by expressions that cost seconds to prepare.
+    if filter.contains(['[', ']', '{', '}']) {
+        return Err(
+            "the log filter names a span or a field, which is not possible here; use levels \
+                    and parts, such as info,corelane_server=debug"
+                .to_owned(),
+        );
+    }
     EnvFilter::try_new(filter).map_err(|error| {
         format!(
             "the log filter {filter:?} is not understood ({error}); use a level such as info, or \
@@ -182,5 +199,9 @@ mod tests {
     fn a_bad_filter_is_refused_with_a_sentence() {
         assert!(parse("info,corelane_server=debug").is_ok());
         assert!(parse("a=b=c").unwrap_err().contains("is not understood"));
+        assert!(parse(&"a=info,".repeat(1_000)).unwrap_err().contains("at most 1024"));
+        assert!(
+            parse("info,[x{f=((a{9}){9}){9}}]=info").unwrap_err().contains("a span or a field")
+        );
     }
 }

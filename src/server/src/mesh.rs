@@ -14,6 +14,7 @@ use model::CoreId;
 use ring::Waker;
 
 use crate::bounds::{MESH_BATCH_MAX, MESH_REQUESTS_MAX};
+use crate::connection::Stall;
 use crate::message::Message;
 
 type Batch = Vec<Message>;
@@ -89,7 +90,14 @@ impl MeshEnd {
 
     /// Whether one more request may go to `to`.
     pub fn has_room(&self, to: CoreId) -> bool {
-        self.requests[usize::from(to.0)] < MESH_REQUESTS_MAX
+        self.requests[usize::from(to.0)] < MESH_REQUESTS_MAX && self.room_for_notice(to).is_ok()
+    }
+
+    /// Whether a message without an answer, which takes no place, may go to `to`. An error when too
+    /// many wait to leave.
+    pub fn room_for_notice(&self, to: CoreId) -> Result<(), Stall> {
+        let waiting = self.outboxes[usize::from(to.0)].len();
+        if waiting < MESH_REQUESTS_MAX as usize { Ok(()) } else { Err(Stall::Mesh(to)) }
     }
 
     /// Queues a message. A request must have been let in by [`Self::has_room`]; its place is freed

@@ -11,6 +11,7 @@ mod environment;
 mod faults;
 mod harness;
 mod hostile;
+mod hostile_bounds;
 mod limits;
 #[cfg(debug_assertions)]
 mod panics;

@@ -40,6 +40,8 @@ pub enum Stall {
     InFlight,
     /// The core holds too many bytes of frames not yet whole.
     PartialFrames,
+    /// Too many questions that many parts of the server answer are under way.
+    Gathers,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,12 @@ pub struct Connection {
     pub partial_bytes: usize,
     /// Since when a frame has been in the making there, nanoseconds of the core's clock; 0: none is.
     pub partial_since_ns: u64,
+    /// Bytes of its replies not yet sent that the core has counted.
+    pub counted_output: usize,
+    /// Since when a send has been under way; 0: none is.
+    pub sending_since_ns: u64,
+    /// When something last came.
+    pub received_ns: u64,
     /// When it came, or began to drain.
     pub phase_since_ns: u64,
     /// By when it has to have left, nanoseconds of the core's clock; 0: it may stay.
@@ -79,6 +87,8 @@ pub struct Connection {
     pub refusal: Option<Box<Rejection>>,
     /// By the client's number.
     pub subscriptions: AHashMap<u32, HeldSubscription>,
+    /// Their numbers by the correlation of the request that began each.
+    pub subscription_of: AHashMap<u64, u32>,
     /// Shards that hold readers or cursors for this connection.
     pub reader_shards: Vec<ShardId>,
 }
@@ -123,7 +133,20 @@ impl Connection {
             operator: false,
             refusal: None,
             subscriptions: AHashMap::new(),
+            subscription_of: AHashMap::new(),
+            counted_output: 0,
+            sending_since_ns: 0,
+            received_ns: now_ns,
             reader_shards: Vec::new(),
+        }
+    }
+
+    /// Its number is free again.
+    pub fn forget_subscription(&mut self, number: u32) {
+        if let Some(held) = self.subscriptions.remove(&number)
+            && self.subscription_of.get(&held.correlation) == Some(&number)
+        {
+            self.subscription_of.remove(&held.correlation);
         }
     }
 

@@ -14,16 +14,26 @@ const PARTS_PER_SEND: usize = 512;
 #[derive(Debug, Default)]
 pub struct Output {
     small: BytesMut,
-    parts: VecDeque<Bytes>,
+    parts: VecDeque<Part>,
     bytes: usize,
+    /// Of `bytes`, and of what is being sent, those in memory of our own.
+    own: usize,
     /// Readers whose payload is among `parts`.
     readers: SmallVec<[(ReaderKey, u64); 2]>,
     sending: Option<Sending>,
 }
 
 #[derive(Debug)]
+struct Part {
+    bytes: Bytes,
+    /// Not payload, which lies in the log's cache.
+    own: bool,
+}
+
+#[derive(Debug)]
 struct Sending {
     bytes: usize,
+    own: usize,
     readers: SmallVec<[(ReaderKey, u64); 2]>,
 }
 
@@ -32,6 +42,7 @@ impl Output {
     pub fn push(&mut self, frame: &[u8]) {
         self.small.extend_from_slice(frame);
         self.bytes += frame.len();
+        self.own += frame.len();
     }
 
     /// Queues a frame's head and the payload that belongs to it. `reader` is told when it is sent.
@@ -41,7 +52,7 @@ impl Output {
         let mut payload = 0;
         for slice in slices {
             payload += slice.len();
-            self.parts.push_back(slice.clone());
+            self.parts.push_back(Part { bytes: slice.clone(), own: false });
         }
         self.bytes += payload;
         if let Some(reader) = reader {
@@ -56,28 +67,36 @@ impl Output {
         }
         self.seal_small();
         let mut parts = SendParts::new();
-        let mut bytes = 0;
+        let (mut bytes, mut own) = (0, 0);
         let count = self.parts.len().min(PARTS_PER_SEND);
         for part in self.parts.drain(..count) {
-            bytes += part.len();
-            parts.push(part);
+            bytes += part.bytes.len();
+            own += if part.own { part.bytes.len() } else { 0 };
+            parts.push(part.bytes);
         }
         self.bytes -= bytes;
         // Told when the last of what they are part of has gone: at worst a little late.
         let readers =
             if self.parts.is_empty() { std::mem::take(&mut self.readers) } else { SmallVec::new() };
-        self.sending = Some(Sending { bytes, readers });
+        self.sending = Some(Sending { bytes, own, readers });
         Some(parts)
     }
 
     /// The send has ended; yields the readers whose payload it carried.
     pub fn finish(&mut self) -> SmallVec<[(ReaderKey, u64); 2]> {
-        self.sending.take().map(|s| s.readers).unwrap_or_default()
+        let Some(sending) = self.sending.take() else { return SmallVec::new() };
+        self.own -= sending.own;
+        sending.readers
     }
 
     /// Bytes queued or being sent.
     pub fn pending_bytes(&self) -> usize {
         self.bytes + self.sending.as_ref().map_or(0, |s| s.bytes)
+    }
+
+    /// The same without payload: what it takes of memory.
+    pub fn own_bytes(&self) -> usize {
+        self.own
     }
 
     pub fn is_idle(&self) -> bool {
@@ -90,7 +109,7 @@ impl Output {
 
     fn seal_small(&mut self) {
         if !self.small.is_empty() {
-            self.parts.push_back(self.small.split().freeze());
+            self.parts.push_back(Part { bytes: self.small.split().freeze(), own: true });
         }
     }
 }

@@ -4,8 +4,10 @@
 use model::{ErrorCode, Rejection, Reply, Request, ShardId};
 use protocol::{FRAME_HEADER_BYTES, FrameHeader, kind};
 
-use super::{Core, gather, unknown_shard};
-use crate::bounds::{FRAMES_PER_TURN, OUTPUT_BYTES_MAX};
+use super::{Core, gather, unknown_shard, work};
+use crate::bounds::{
+    OUTPUT_BYTES_MAX, OUTPUT_BYTES_PER_CORE_MAX, OUTPUT_BYTES_SPARED, REQUEST_COST_MIN,
+};
 use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
 use crate::core::sockets::malformed;
 use crate::message::{ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardRequest};
@@ -16,8 +18,8 @@ const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 impl Core {
     /// Parses what the queued connections have. Returns whether some have more.
     pub(super) fn parse_connections(&mut self) -> bool {
-        for _ in 0..self.parse_queue.len() {
-            let Some(id) = self.parse_queue.pop_front() else { break };
+        let mut turn = self.parse_queue.turn();
+        while let Some((id, share)) = self.parse_queue.next(&mut turn) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.queued = false;
             if !connection.can_parse() {
@@ -25,43 +27,61 @@ impl Core {
             }
             // Parsed apart from its connection, so that the frame's bytes can be lent out.
             let mut input = std::mem::take(&mut connection.input);
-            self.with_connection(id, |core| core.parse(id, &mut input));
+            let mut spent = share;
+            self.with_connection(id, |core| spent = core.parse(id, &mut input, share));
+            turn.spend(spent);
             self.keep_rest(id, input);
             self.drain_if_done_reading(id);
         }
         !self.parse_queue.is_empty()
     }
 
-    fn parse(&mut self, id: ConnectionId, input: &mut Input) {
-        for _ in 0..FRAMES_PER_TURN {
-            let Some(connection) = self.connections.get_mut(id) else { return };
+    /// Takes frames until there are no more or their work is more than `share`. Returns the work.
+    fn parse(&mut self, id: ConnectionId, input: &mut Input, share: work::Work) -> work::Work {
+        let mut done: work::Work = 0;
+        while done < share {
+            let Some(connection) = self.connections.get_mut(id) else { return done };
             if !connection.can_parse() {
-                return;
+                return done;
             }
+            let waiting = connection.output.pending_bytes();
+            let own = connection.output.own_bytes();
             if connection.in_flight_bytes > self.config.in_flight_bytes_max
-                || connection.output.pending_bytes() > OUTPUT_BYTES_MAX
+                || waiting > OUTPUT_BYTES_MAX
+                || own > OUTPUT_BYTES_SPARED && self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX
             {
-                return self.stall(id, Stall::InFlight);
+                self.stall(id, Stall::InFlight);
+                return done;
             }
             let header = match input.next_frame() {
                 Ok(Some(header)) => header,
-                Ok(None) => return,
+                Ok(None) => return done,
                 Err(error) => match error.skip_bytes() {
-                    None => return self.close_with(id, error.correlation(), &error.rejection()),
-                    Some(bytes) if input.available() < bytes as usize => return,
+                    None => {
+                        self.close_with(id, error.correlation(), &error.rejection());
+                        return done;
+                    }
+                    Some(bytes) if input.available() < bytes as usize => return done,
                     Some(bytes) => {
                         self.refuse(id, error.correlation(), &error.rejection());
                         input.consume(bytes as usize);
+                        done += 16 + work::of_answer(bytes as usize);
                         continue;
                     }
                 },
             };
             match self.on_frame(id, &header, input) {
                 Ok(()) => input.consume(header.length as usize),
-                Err(why) => return self.stall(id, why),
+                Err(why) => {
+                    self.stall(id, why);
+                    return done;
+                }
             }
+            let answered = self.connections.get_mut(id).map_or(0, |c| c.output.pending_bytes());
+            done += work::of_frame(&header) + work::of_answer(answered.saturating_sub(waiting));
         }
-        self.queue_parse(id);
+        self.queue_parse_behind(id);
+        done
     }
 
     /// What is left of the input goes back to its connection, out of the receive pool when the
@@ -146,6 +166,13 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a long answer had better wait: the core's answers are at their bound, and this
+    /// connection has not taken all of its own.
+    fn output_is_full(&mut self, id: ConnectionId) -> bool {
+        self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX
+            && self.connections.get_mut(id).is_some_and(|c| c.output.own_bytes() > 0)
     }
 
     pub(super) fn greeted(&mut self, id: ConnectionId) -> bool {
@@ -234,10 +261,15 @@ impl Core {
         request: Request,
         deadline_ms: u32,
     ) -> Result<(), Stall> {
-        let origin =
-            Origin { connection: id, correlation: header.correlation, cost: header.length };
+        let cost = header.length.max(REQUEST_COST_MIN);
+        let origin = Origin { connection: id, correlation: header.correlation, cost };
         match request {
             Request::Ping => self.answer_now(origin, &Reply::Pong),
+            Request::Metadata { .. } if self.output_is_full(id) => {
+                let text = "clients leave too many answers of this core unread; try again shortly";
+                let rejection = Rejection::new(ErrorCode::Busy, text);
+                self.answer_now(origin, &Reply::Rejected(rejection));
+            }
             Request::Metadata { topics, after, limit } => {
                 let reply = self.metadata.answer(&topics, after.as_ref(), limit);
                 self.answer_now(origin, &reply);
@@ -252,16 +284,16 @@ impl Core {
             Request::Drain { core, undo, grace_ms } => {
                 self.on_drain_request(origin, DrainOrder { core, undo, grace_ms });
             }
-            Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes),
-            Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription),
-            Request::Status => self.begin_gather(origin, gather::Question::Status),
+            Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes)?,
+            Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription)?,
+            Request::Status => self.begin_gather(origin, gather::Question::Status)?,
             Request::BackupBegin { nonce } => self.on_backup_begin(origin, nonce),
             Request::BackupKeep { backup } => self.on_backup_keep(origin, backup),
             Request::BackupEnd { backup } => self.on_backup_end(origin, backup),
             Request::DescribeTopic { name } => match self.metadata.find(&name) {
                 Some(topic) => {
                     let topic = std::sync::Arc::clone(topic);
-                    self.begin_gather(origin, gather::Question::Describe(topic));
+                    self.begin_gather(origin, gather::Question::Describe(topic))?;
                 }
                 None => self.answer_now(origin, &Reply::Rejected(unknown_topic(&name))),
             },
@@ -364,27 +396,32 @@ impl Core {
             let correlation = origin.correlation;
             let held = HeldSubscription { correlation, state: Subscription::Starting, credit: 0 };
             connection.subscriptions.insert(number, held);
+            connection.subscription_of.insert(correlation, number);
         }
         Ok(())
     }
 
-    fn on_credit(&mut self, id: ConnectionId, number: u32, bytes: u64) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+    fn on_credit(&mut self, id: ConnectionId, number: u32, bytes: u64) -> Result<(), Stall> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         // Credit for a subscription that has just ended is no fault.
-        let Some(held) = connection.subscriptions.get_mut(&number) else { return };
+        let Some(held) = connection.subscriptions.get_mut(&number) else { return Ok(()) };
         match held.state {
             Subscription::Starting => held.credit = held.credit.saturating_add(bytes),
             Subscription::Running(key) => {
-                self.out.send(self.map.core_of(key.shard), Message::Credit { key, bytes });
+                let core = self.map.core_of(key.shard);
+                self.out.mesh.room_for_notice(core)?;
+                self.out.send(core, Message::Credit { key, bytes });
             }
         }
+        Ok(())
     }
 
-    fn on_unsubscribe(&mut self, origin: Origin, number: u32) {
-        let Some(connection) = self.connections.get_mut(origin.connection) else { return };
+    fn on_unsubscribe(&mut self, origin: Origin, number: u32) -> Result<(), Stall> {
+        let Some(connection) = self.connections.get_mut(origin.connection) else { return Ok(()) };
         let reply = match connection.subscriptions.get(&number).map(|held| held.state) {
             Some(Subscription::Running(key)) => {
-                connection.subscriptions.remove(&number);
+                self.out.mesh.room_for_notice(self.map.core_of(key.shard))?;
+                connection.forget_subscription(number);
                 self.out.send(self.map.core_of(key.shard), Message::Unsubscribe { key });
                 Reply::Unsubscribed { subscription: number }
             }
@@ -398,6 +435,7 @@ impl Core {
             )),
         };
         self.answer_now(origin, &reply);
+        Ok(())
     }
 
     /// Answers a request that was not counted in flight.

@@ -7,6 +7,8 @@ use model::{Reply, ShardId, TopicInfo};
 use slab::Slab;
 
 use super::{Core, ShardSlot};
+use crate::bounds::GATHERS_PER_CORE_MAX;
+use crate::connection::Stall;
 use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardAnswer, ShardRequest};
 
 /// What is asked.
@@ -19,6 +21,13 @@ pub enum Question {
 #[derive(Debug, Default)]
 pub struct Gathers {
     open: Slab<Gather>,
+}
+
+impl Gathers {
+    /// How many more questions may be asked now.
+    pub fn room(&self) -> usize {
+        GATHERS_PER_CORE_MAX.saturating_sub(self.open.len())
+    }
 }
 
 /// Answers that have come in so far.
@@ -34,7 +43,10 @@ struct Gather {
 
 impl Core {
     /// Asks all who have a part of the answer. The connection's request is counted by the messages.
-    pub(super) fn begin_gather(&mut self, origin: Origin, question: Question) {
+    pub(super) fn begin_gather(&mut self, origin: Origin, question: Question) -> Result<(), Stall> {
+        if self.gathers.open.len() >= GATHERS_PER_CORE_MAX {
+            return Err(Stall::Gathers);
+        }
         let shards: Vec<ShardId> = match &question {
             Question::Status => (0..self.map.shards()).map(ShardId).collect(),
             Question::Describe(topic) => {
@@ -75,6 +87,7 @@ impl Core {
             });
             self.out.send(self.map.core_of(shard), Message::Request { shard, reply_to, request });
         }
+        Ok(())
     }
 
     /// One part of an answer has come.

@@ -208,7 +208,10 @@ impl Core {
     /// A subscription that was refused, or has ended, frees its number.
     fn forget_refused_subscription(&mut self, id: ConnectionId, correlation: u64) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.subscriptions.retain(|_, held| held.correlation != correlation);
+            // Not a search through all: there may be 100,000, and as many refusals.
+            if let Some(number) = connection.subscription_of.get(&correlation).copied() {
+                connection.forget_subscription(number);
+            }
         }
     }
 

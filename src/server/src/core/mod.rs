@@ -15,8 +15,8 @@ mod produce;
 mod run;
 mod shutdown;
 mod sockets;
+mod work;
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -83,9 +83,11 @@ pub struct Core {
     /// Connections with something to send.
     dirty: Vec<ConnectionId>,
     /// Connections with frames left to parse.
-    parse_queue: VecDeque<ConnectionId>,
+    parse_queue: work::ParseQueue,
     /// Connections that wait for room on another core, or for memory of frames not yet whole.
     stalled: Vec<ConnectionId>,
+    /// Replies not yet sent of all connections, bytes.
+    output_bytes: usize,
     held_buffers: usize,
     partial_bytes: usize,
     scratch: Vec<u8>,
@@ -150,6 +152,7 @@ impl Core {
 
     /// Puts a connection on the list of those to be flushed.
     fn mark_dirty(&mut self, id: ConnectionId) {
+        self.count_output(id);
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.dirty
         {
@@ -164,7 +167,26 @@ impl Core {
             && !connection.queued
         {
             connection.queued = true;
-            self.parse_queue.push_back(id);
+            self.parse_queue.push(id);
+        }
+    }
+
+    /// The same, behind those that ask for less.
+    fn queue_parse_behind(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.parse_queue.push_behind(id);
+        }
+    }
+
+    /// Counts what a connection has waiting to be sent, of its own: payload lies in the log's cache.
+    fn count_output(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            let now = connection.output.own_bytes();
+            self.output_bytes = self.output_bytes + now - connection.counted_output;
+            connection.counted_output = now;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The way of a publish from its frame to the owning shard.
 
+use model::limits::BATCHES_PER_PUBLISH_MAX;
 use model::{ErrorCode, Rejection};
 use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::{
@@ -48,6 +49,15 @@ impl Core {
                 return Ok(());
             }
         };
+        if head.batch_count > BATCHES_PER_PUBLISH_MAX {
+            let text = format!(
+                "the publish says it has {} batches; at most {BATCHES_PER_PUBLISH_MAX} are allowed",
+                head.batch_count
+            );
+            let rejection = Rejection::new(ErrorCode::TooLarge, text);
+            self.refuse(id, header.correlation, &rejection);
+            return Ok(());
+        }
         let shard = head.handle.shard;
         if !self.map.has(shard) {
             self.refuse(id, header.correlation, &unknown_shard(shard));

@@ -144,7 +144,8 @@ impl CoreLoop {
                 .map(|socket| Listener { socket, accepting: false })
                 .collect(),
             dirty: Vec::new(),
-            parse_queue: std::collections::VecDeque::new(),
+            parse_queue: super::work::ParseQueue::default(),
+            output_bytes: 0,
             stalled: Vec::new(),
             held_buffers: 0,
             partial_bytes: 0,
@@ -278,7 +279,7 @@ impl Core {
         self.resume_stalled();
         self.flush_connections();
         worked |= !self.out.mesh.flush();
-        Ok(worked || self.ring.has_queued())
+        Ok(worked || self.ring.has_queued() || !self.parse_queue.is_empty())
     }
 
     /// Soon again while there is work, less often while there is not.

@@ -8,7 +8,8 @@ use ring::ReceivedBuffer;
 
 use super::{Core, ShardSlot};
 use crate::bounds::{
-    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
+    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, OUTPUT_BYTES_PER_CORE_MAX,
+    OUTPUT_STUCK_SECONDS_MAX, PARTIAL_FRAME_SECONDS_MAX, PARTIAL_FRAME_STUCK_SECONDS_MAX,
 };
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
@@ -92,6 +93,7 @@ impl Core {
         if !matches!(connection.phase, Phase::Greeting | Phase::Open) {
             return;
         }
+        connection.received_ns = self.clock.now_ns();
         connection.input.push(data);
         if connection.can_parse() {
             self.queue_parse(id);
@@ -140,7 +142,7 @@ impl Core {
         }
         match why {
             Stall::Backlog(_) | Stall::InFlight => {}
-            Stall::Mesh(_) | Stall::PartialFrames => self.stalled.push(id),
+            Stall::Mesh(_) | Stall::PartialFrames | Stall::Gathers => self.stalled.push(id),
         }
     }
 
@@ -156,6 +158,8 @@ impl Core {
     pub(super) fn reap_silent(&mut self) {
         let now = self.clock.now_ns();
         let older = |since: u64, seconds: u64| now.saturating_sub(since) > seconds * 1_000_000_000;
+        let output_full = self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX;
+        let frames_wait = self.others_wait_for_memory();
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             let since = connection.partial_since_ns;
@@ -169,6 +173,28 @@ impl Core {
                     let text = "a frame did not come whole in time while memory was short";
                     self.close_with(id, 0, &Rejection::new(ErrorCode::Busy, text));
                 }
+                Phase::Open
+                    if since != 0
+                        && frames_wait
+                        && connection.stall.is_none()
+                        && older(connection.received_ns, PARTIAL_FRAME_STUCK_SECONDS_MAX) =>
+                {
+                    let text = "a frame did not go on while others waited for its memory";
+                    self.close_with(id, 0, &Rejection::new(ErrorCode::Busy, text));
+                }
+                Phase::Open
+                    if output_full
+                        && connection.sending_since_ns != 0
+                        && older(connection.sending_since_ns, OUTPUT_STUCK_SECONDS_MAX) =>
+                {
+                    let peer = connection.peer_text();
+                    tracing::info!(
+                        peer,
+                        "connection cut: it takes no replies while memory is short"
+                    );
+                    connection.phase = Phase::Dead;
+                    self.close_if_done(id);
+                }
                 Phase::Draining if older(connection.phase_since_ns, DRAINING_SECONDS_MAX) => {
                     connection.phase = Phase::Dead;
                     self.close_if_done(id);
@@ -178,11 +204,25 @@ impl Core {
         }
     }
 
+    fn others_wait_for_memory(&mut self) -> bool {
+        let (connections, stalled) = (&mut self.connections, &self.stalled);
+        stalled.iter().any(|id| {
+            connections.get_mut(*id).is_some_and(|c| c.stall == Some(Stall::PartialFrames))
+        })
+    }
+
     /// Looks again at the connections that wait for room of this core.
     pub(super) fn retry_stalled(&mut self) {
+        let mut gathers = self.gathers.room();
         for id in std::mem::take(&mut self.stalled) {
             let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
                 Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
+                Some(Stall::Gathers) => {
+                    // Each comes back with one question at least.
+                    let free = gathers > 0;
+                    gathers = gathers.saturating_sub(1);
+                    free
+                }
                 Some(Stall::PartialFrames) => {
                     self.partial_bytes <= self.config.partial_frame_bytes_max / 2
                 }
@@ -221,6 +261,7 @@ impl Core {
                 continue;
             }
             if let Some(parts) = connection.output.start() {
+                connection.sending_since_ns = self.clock.now_ns();
                 self.ring.send(Token::send(id).encode(), connection.fd(), parts);
             }
         }
@@ -233,6 +274,7 @@ impl Core {
             let core = self.map.core_of(key.shard);
             self.out.send(core, Message::Sent { key, connection: id, bytes });
         }
+        connection.sending_since_ns = 0;
         if let Err(error) = result {
             tracing::debug!(peer = connection.peer_text(), %error, "sending failed");
             connection.phase = Phase::Dead;
@@ -240,6 +282,7 @@ impl Core {
         if !connection.output.is_idle() {
             self.mark_dirty(id);
         }
+        self.count_output(id);
         self.release(id, 0);
         self.close_if_done(id);
     }
@@ -285,6 +328,7 @@ impl Core {
 
     fn forget(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
+        self.output_bytes -= connection.counted_output;
         self.held_buffers = self.held_buffers.saturating_sub(connection.held);
         self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);
         self.uncount(&connection);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use model::{Offset, PartitionHandle, StreamId};
 use slab::Slab;
 use wal::{Cursor, CursorId, TimeSeek};
@@ -25,7 +25,7 @@ pub struct Readers {
 /// What one connection has here; kept until it ends.
 #[derive(Debug, Default)]
 pub(super) struct OfConnection {
-    pub(super) readers: Vec<u64>,
+    pub(super) readers: AHashSet<u64>,
     /// Handed out and not yet sent, over all its readers, bytes.
     pub(super) unsent: u64,
     /// Readers held up by `unsent`.
@@ -107,7 +107,7 @@ impl Readers {
             unsent: 0,
             held: None,
         });
-        self.by_connection.entry(connection).or_default().readers.push(id);
+        self.by_connection.entry(connection).or_default().readers.insert(id);
         Some(id)
     }
 
@@ -152,7 +152,7 @@ impl Readers {
         self.get(id)?;
         let reader = self.slots.remove(slot_of(id));
         if let Some(of) = self.by_connection.get_mut(&reader.connection) {
-            of.readers.retain(|other| *other != id);
+            of.readers.remove(&id);
         }
         if let Some(cursor) = &reader.cursor {
             self.by_cursor.remove(&cursor.id());
