@@ -29,6 +29,8 @@ use wire::Wire;
 
 /// Partitions of the normal topic, and so normal producers.
 const PARTITIONS: u32 = 4;
+/// The name of the attack that is all of them at once.
+const MIXED: &str = "mixed";
 /// Between two windows nothing is measured, so that one does not count into the next.
 const SETTLE: Duration = Duration::from_millis(500);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,8 +107,8 @@ impl TortureError {
 /// Makes a run. On an error the data directory and the server's log are kept.
 pub fn run(options: &Options) -> Result<Report, TortureError> {
     for name in &options.only {
-        if !CASES.iter().any(|case| case.name == name) {
-            let all: Vec<_> = CASES.iter().map(|case| case.name).collect();
+        if name != MIXED && !CASES.iter().any(|case| case.name == name) {
+            let all: Vec<_> = CASES.iter().map(|case| case.name).chain([MIXED]).collect();
             return Err(TortureError::NoCase(name.clone(), all.join(", ")));
         }
     }
@@ -218,15 +220,13 @@ impl Run<'_> {
         std::thread::sleep(Duration::from_secs(1));
         self.quiet = self.window(&[])?.0;
         let only = &self.options.only;
-        let chosen: Vec<&Case> = CASES
-            .iter()
-            .filter(|case| only.is_empty() || only.iter().any(|name| name == case.name))
-            .collect();
-        for case in &chosen {
+        let wanted = |name: &str| only.is_empty() || only.iter().any(|other| other == name);
+        for case in CASES.iter().filter(|case| wanted(case.name)) {
             self.attack(case.name, case.about, &[case])?;
         }
-        if chosen.len() > 1 {
-            self.attack("mixed", "all of these at once", &chosen)?;
+        if wanted(MIXED) {
+            let all: Vec<&Case> = CASES.iter().collect();
+            self.attack(MIXED, "all of these at once", &all)?;
         }
         self.finish(runtime)
     }

@@ -24,6 +24,8 @@ pub const RATE: u64 = 250;
 const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
 /// Where correlations of publishes begin; the message's sequence is added.
 const FIRST_CORRELATION: u64 = 1_000_000;
+/// How long the broker may take, once no one attacks any more, to answer all that was sent.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is still unanswered at the end of a window counts with its age from here on.
 const OVERDUE: Duration = Duration::from_millis(100);
 
@@ -132,7 +134,7 @@ impl Normal {
             let sent = total(&self.shared.sent);
             sent == total(&self.shared.acknowledged) && sent == total(&self.shared.found)
         };
-        while !done() && began.elapsed() < Duration::from_secs(30) {
+        while !done() && began.elapsed() < FINISH_TIMEOUT {
             std::thread::sleep(Duration::from_millis(10));
         }
         let complete = done();
@@ -147,7 +149,9 @@ impl Normal {
         }
         if !complete {
             return Err(TortureError::Normal(format!(
-                "{sent} messages were sent, {acknowledged} acknowledged, {found} read back"
+                "{sent} messages were sent, {acknowledged} acknowledged, {found} read back; by \
+                 producer: {:?}, {:?}, {:?}",
+                self.shared.sent, self.shared.acknowledged, self.shared.found
             )));
         }
         Ok(sent)
@@ -232,7 +236,7 @@ fn read_frames(
         received.drain(..at);
         if shared.stop.load(Ordering::Acquire) {
             let since = *stopped_at.get_or_insert_with(Instant::now);
-            if done() || since.elapsed() > Duration::from_secs(30) {
+            if done() || since.elapsed() > FINISH_TIMEOUT {
                 return;
             }
         }
