@@ -242,7 +242,7 @@ impl Coordinator {
         };
         if self.steps.len() >= TOPIC_CHANGES_MAX {
             let text = "too many topic changes are under way; try again shortly";
-            return out.reject(origin, Rejection::new(ErrorCode::Busy, text));
+            return out.reject(asked.origin, Rejection::new(ErrorCode::Busy, text));
         }
         let begun = match request {
             Request::CreateTopic { name, partitions, config } => {
