@@ -296,6 +296,11 @@ impl ProducerStates {
         self.0.is_empty()
     }
 
+    /// The highest producer id among them.
+    pub fn last_id(&self) -> Option<i64> {
+        self.0.last().map(|producer| producer.id)
+    }
+
     /// The same in pieces of at most `producers_max`, which must be above 0.
     pub fn pieces(&self, producers_max: usize) -> impl Iterator<Item = ProducerStates> {
         self.0.chunks(producers_max).map(|piece| Self(piece.to_vec()))

@@ -21,7 +21,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 pub use identity::{IDENTITY_BYTES, identity};
-pub use superblock::{SUPERBLOCK_BYTES, Superblock, SuperblockError};
+pub use superblock::{DIRECTORY_FORMAT, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 
 use crate::device::{FileDevice, LogDevice};
 
@@ -135,16 +135,56 @@ pub fn open_read_only(path: &Path) -> Result<DataDirectory, DirectoryError> {
     if !exists(path) {
         return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
     }
-    let lock = match File::open(path.join(LOCK_NAME)) {
-        Ok(lock) => {
-            hold(path, &lock, FlockOperation::NonBlockingLockShared)?;
-            Some(lock)
-        }
-        // A copy may well lack the lock; then no server has ever opened it.
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("open the lock of", path)(error)),
-    };
+    let lock = take_shared_lock(path)?;
     read(path, lock)
+}
+
+/// A data directory that may be damaged, kept from servers as long as this value lives.
+#[derive(Debug)]
+pub struct Look {
+    pub path: PathBuf,
+    pub superblock: Result<Superblock, SuperblockError>,
+    /// The numbers of the shards that have a directory, in order.
+    pub shards: Vec<u16>,
+    lock: Option<File>,
+}
+
+impl Look {
+    /// Whether this value keeps servers from using the directory.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+}
+
+/// Looks at a data directory of which parts may be missing or damaged. Nothing is changed.
+///
+/// # Errors
+/// `NotADirectoryOfOurs` when there is neither a superblock nor a shard, `Newer`, `InUse`, `Io`.
+pub fn look(path: &Path) -> Result<Look, DirectoryError> {
+    let lock = take_shared_lock(path)?;
+    let mut shards = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed("read the directory", path))? {
+        let entry = entry.map_err(failed("read the directory", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("shard-").and_then(|digits| digits.parse().ok());
+        if let Some(number) = number.filter(|number| shard_name(*number) == name) {
+            shards.push(number);
+        }
+    }
+    shards.sort_unstable();
+    let superblock = match read_superblock(path) {
+        Ok(superblock) => Ok(superblock),
+        Err(DirectoryError::Damaged { reason, .. }) => Err(reason),
+        Err(DirectoryError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+            if shards.is_empty() {
+                return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
+            }
+            Err(SuperblockError::Length(0))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Look { path: path.to_owned(), superblock, shards, lock })
 }
 
 /// Whether there is a superblock, good or not.
@@ -229,18 +269,22 @@ impl DataDirectory {
     }
 }
 
-fn read(path: &Path, lock: Option<File>) -> Result<DataDirectory, DirectoryError> {
+fn read_superblock(path: &Path) -> Result<Superblock, DirectoryError> {
     let file = path.join(SUPERBLOCK_NAME);
     let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
     File::open(&file)
         .and_then(|file| file.take(SUPERBLOCK_BYTES as u64 + 1).read_to_end(&mut bytes))
         .map_err(failed("read", &file))?;
-    let superblock = Superblock::parse(&bytes).map_err(|reason| match reason {
+    Superblock::parse(&bytes).map_err(|reason| match reason {
         SuperblockError::Newer { found, known } => {
             DirectoryError::Newer { path: path.to_owned(), found, known }
         }
         reason => DirectoryError::Damaged { path: path.to_owned(), reason },
-    })?;
+    })
+}
+
+fn read(path: &Path, lock: Option<File>) -> Result<DataDirectory, DirectoryError> {
+    let superblock = read_superblock(path)?;
     let directory = DataDirectory { path: path.to_owned(), superblock, lock };
     let missing = (0..directory.shards()).find(|shard| !directory.shard_path(*shard).is_dir());
     match missing {
@@ -288,6 +332,18 @@ fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
 
 fn is_empty_directory(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn take_shared_lock(path: &Path) -> Result<Option<File>, DirectoryError> {
+    match File::open(path.join(LOCK_NAME)) {
+        Ok(lock) => {
+            hold(path, &lock, FlockOperation::NonBlockingLockShared)?;
+            Ok(Some(lock))
+        }
+        // A copy may well lack the lock; then no server has ever opened it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open the lock of", path)(error)),
+    }
 }
 
 fn take_lock(path: &Path) -> Result<File, DirectoryError> {

@@ -6,6 +6,7 @@
 
 mod block;
 mod ends;
+pub mod salvage;
 mod segment;
 mod source;
 

@@ -3,7 +3,8 @@
 
 use model::{ConsumerName, Lsn, Offset, StreamId, TopicId};
 
-use crate::engine::{Engine, PartitionRecord};
+use crate::engine::{Engine, PartitionRecord, ReplayError};
+use crate::entry::Change;
 use crate::producer::ProducerStates;
 
 /// A partition's state beside its batches.
@@ -55,6 +56,21 @@ impl Engine {
     pub fn entries_lost(&mut self, lsn: Lsn) {
         self.last_lsn = self.last_lsn.max(lsn);
         self.committed_lsn = self.last_lsn;
+    }
+
+    /// Replay of a damaged log: puts in what an entry that is gone must have said. It counts as
+    /// part of the last entry.
+    ///
+    /// # Errors
+    /// When it does not fit either; nothing has changed then.
+    pub fn amend(&mut self, stream: StreamId, change: &Change) -> Result<(), ReplayError> {
+        let lsn = self.last_lsn;
+        let undo = self.apply_change(lsn, stream, change).map_err(|misfit| {
+            let head = change.head(stream, self.counters.time_ms);
+            misfit.of(lsn, &head, &[])
+        })?;
+        self.reveal(undo, false);
+        Ok(())
     }
 
     /// Where the partition's next batch goes; `None` when there is no such partition.

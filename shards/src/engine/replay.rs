@@ -122,7 +122,7 @@ impl Engine {
 }
 
 impl Misfit {
-    fn of(self, lsn: Lsn, head: &EntryHead, payload: &[u8]) -> ReplayError {
+    pub(super) fn of(self, lsn: Lsn, head: &EntryHead, payload: &[u8]) -> ReplayError {
         let stream = head.stream;
         match self {
             Self::UnknownStream => ReplayError::UnknownStream { lsn, stream },

@@ -73,11 +73,7 @@ pub fn pack(codec: Codec, section: &[u8]) -> Vec<u8> {
 
 /// The section unpacked, at most `max` bytes and [`UNPACKED_RATIO_MAX`] times its size. Memory
 /// grows with what has been unpacked, not with what a header says.
-pub(crate) fn unpack(
-    codec: Codec,
-    section: &[u8],
-    max: usize,
-) -> Result<Vec<u8>, CompressionError> {
+pub fn unpack(codec: Codec, section: &[u8], max: usize) -> Result<Vec<u8>, CompressionError> {
     let fail = |source| CompressionError::Codec { codec, source: Arc::new(source) };
     let by_ratio = section.len().saturating_mul(UNPACKED_RATIO_MAX).max(UNPACKED_ANYWAY_BYTES);
     let bound = max.min(by_ratio);

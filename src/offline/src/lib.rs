@@ -1,5 +1,9 @@
 //! Tools over a data directory that no server uses.
 //!
+//! [`read`] opens one to read what is good in it, damaged or not, and [`state`] folds a shard's
+//! log around its gaps: topics, partitions, what is kept of each and what is not. [`repair`] puts
+//! the two to work.
+//!
 //! [`rewrite`] writes a new data directory from what some other one held: real logs, through the
 //! log's own writer, so that everything on the disk is what a server would have written. A tool
 //! gives it topics, partitions, batches with their offsets and times, and at the end what each
@@ -33,5 +37,11 @@
 //! offsets stay what they were. The numbers of the log itself (LSN, sequence, incarnation) are the
 //! new directory's own.
 
+pub mod export;
 mod log_writer;
+mod ranges;
+pub mod read;
+pub mod repair;
+
 pub mod rewrite;
+pub mod state;

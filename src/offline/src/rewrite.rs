@@ -231,7 +231,7 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Before the partitions: stream numbers below `next` are not given out again.
+    /// After the partitions: stream numbers below `next` are not given out again.
     pub fn streams_used(&mut self, next: StreamId) -> Result<(), RewriteError> {
         if next <= self.next_stream() {
             return Ok(());

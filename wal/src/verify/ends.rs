@@ -127,7 +127,7 @@ impl<D: LogDevice> Audit<'_, D> {
     }
 
     /// The first thing wrong with a checkpoint.
-    fn checkpoint_parts(
+    pub(super) fn checkpoint_parts(
         &mut self,
         file: &mut SourceFile,
         record: &CheckpointRecord,

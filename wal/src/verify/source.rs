@@ -75,11 +75,25 @@ impl<'a, D: LogDevice> Source<'a, D> {
         let held =
             offset >= file.start && offset + wanted as u64 <= file.start + file.filled as u64;
         if !held {
-            self.fill(file, offset, wanted)?;
+            self.fill(file, offset, wanted, WINDOW_BYTES)?;
         }
         let from = (offset - file.start) as usize;
         let to = (from + wanted).min(file.filled);
         Ok(file.window.get(from..to).unwrap_or_default())
+    }
+
+    /// As [`Source::read`]; what cannot be read ahead is read alone. `None` when it cannot be read.
+    pub(super) fn read_if_can<'f>(
+        &mut self,
+        file: &'f mut SourceFile,
+        offset: u64,
+        bytes: usize,
+    ) -> Option<&'f [u8]> {
+        if self.read(file, offset, bytes).is_err() {
+            let wanted = file.bytes.saturating_sub(offset).min(bytes as u64) as usize;
+            self.fill(file, offset, wanted, 0).ok()?;
+        }
+        self.read(file, offset, bytes).ok()
     }
 
     fn fill(
@@ -87,9 +101,11 @@ impl<'a, D: LogDevice> Source<'a, D> {
         file: &mut SourceFile,
         offset: u64,
         wanted: usize,
+        ahead_bytes: usize,
     ) -> Result<(), DeviceError> {
         let unit = self.device.block_bytes();
-        let rest = file.bytes.saturating_sub(offset).min(WINDOW_BYTES as u64) as usize;
+        let rest = file.bytes.saturating_sub(offset).min(ahead_bytes as u64) as usize;
+        file.filled = 0;
         let length = wanted.max(rest).next_multiple_of(unit).max(unit);
         let mut window = std::mem::replace(&mut file.window, AlignedBuffer::zeroed(0));
         if window.len() != length {

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod client;
 pub mod format;
+pub mod offline;
 pub mod serve;
 mod value;
 
@@ -18,6 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use bench::BenchCommand;
 use client::{ConsumeArgs, DrainArgs, LogFilterArgs, ProduceArgs, StatusArgs, TopicCommand};
+use offline::{ExportArgs, RepairArgs, UpgradeArgs};
 use serve::ServeArgs;
 
 /// A durable message broker: one lane per CPU core.
@@ -58,6 +60,12 @@ pub enum Command {
     },
     /// Audit a data directory while its server is stopped; exit code 1 on damage
     Verify(VerifyArgs),
+    /// Say what a damaged data directory has lost; write what is left to a new one
+    Repair(RepairArgs),
+    /// Print the records that are good in a data directory while its server is stopped
+    Export(ExportArgs),
+    /// Say whether a data directory opens with this version and what would change
+    Upgrade(UpgradeArgs),
     /// Print, check and explain the server's configuration
     Config {
         #[command(subcommand)]

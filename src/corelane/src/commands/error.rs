@@ -22,6 +22,12 @@ pub enum CommandError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Directory(#[from] wal::directory::DirectoryError),
+    #[error(transparent)]
+    Read(#[from] offline::read::ReadError),
+    #[error(transparent)]
+    Repair(#[from] offline::repair::RepairError),
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("{}", bench_sentence(.0))]
     Bench(#[from] bench::BenchError),
     #[error("cannot find {name}: {source}; give an address such as 127.0.0.1:7300")]

@@ -7,12 +7,15 @@ mod connect;
 mod consume;
 mod drain;
 mod error;
+mod export;
 mod log_filter;
 mod output;
 mod produce;
+mod repair;
 mod serve;
 mod status;
 mod topic;
+mod upgrade;
 mod verify;
 
 use std::io::{ErrorKind, Write};
@@ -45,6 +48,9 @@ pub fn run(command: Command) -> ExitCode {
         Command::Consume(args) => consume::run(args),
         Command::Bench { command } => bench::run(&command),
         Command::Verify(args) => verify::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Config { command } => config::run(&command),
     };
     match result {

@@ -82,7 +82,6 @@ fn what_is_written_is_what_a_server_opens() {
     shard.topic(&gone, true).unwrap();
 
     let shard = new.shard(ShardId(1)).unwrap();
-    shard.streams_used(StreamId(9)).unwrap();
     let stream = StreamId(3);
     shard.partition(stream, &partition(&orders, 1, 100)).unwrap();
     let mut offset = 100;
@@ -98,6 +97,7 @@ fn what_is_written_is_what_a_server_opens() {
         shard.batch(stream, &batch).unwrap();
         (offset, sequence) = (offset + 3, sequence + 3);
     }
+    shard.streams_used(StreamId(9)).unwrap();
     let producers = shard.log.engine().carry(stream).unwrap().producers;
     let consumers = vec![(ConsumerName::parse("mill").unwrap(), 400)];
     let end = PartitionEnd { next_offset: offset + 50, consumers: consumers.clone(), producers };

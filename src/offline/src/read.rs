@@ -1,0 +1,126 @@
+//! A data directory opened to read what is good in it. Nothing in it is changed, and no server can
+//! use it meanwhile.
+
+use std::path::{Path, PathBuf};
+
+use model::{EntryHead, Lsn, ShardId};
+use wal::FileDevice;
+use wal::device::DeviceError;
+use wal::directory::{self, DirectoryError, Look, SuperblockError};
+pub use wal::verify::salvage::{Gap, Lost, Salvage, Visit};
+
+/// Why a directory cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(
+        "{}/corelane.dir cannot be used ({reason}), and nothing else in the directory tells what it \
+         said; restore that file from a backup and run this again",
+        path.display()
+    )]
+    Superblock { path: PathBuf, reason: SuperblockError },
+    #[error("reading {}: {error}", path.display())]
+    Device { path: PathBuf, error: DeviceError },
+}
+
+/// A data directory, good or damaged.
+#[derive(Debug)]
+pub struct Source {
+    look: Look,
+    secret: [u8; 16],
+    shards: u16,
+    block_bytes: usize,
+    finished: bool,
+}
+
+impl Source {
+    /// Opens it and keeps servers from using it as long as this value lives.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let look = directory::look(path)?;
+        let superblock = look
+            .superblock
+            .map_err(|reason| ReadError::Superblock { path: path.to_owned(), reason })?;
+        Ok(Self {
+            secret: superblock.secret,
+            shards: superblock.shards,
+            block_bytes: superblock.block_bytes as usize,
+            finished: superblock.finished,
+            look,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.look.path
+    }
+
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// Whether the directory was ever complete; one that was not holds nothing.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// A shard's log; `None` when its directory is gone.
+    pub fn shard(&self, shard: ShardId) -> Result<Option<ShardSource>, ReadError> {
+        let path = self.path().join(directory::shard_name(shard.0));
+        match FileDevice::open(&path) {
+            Ok(device) => {
+                let device = device.with_block_bytes(self.block_bytes);
+                let (secret, unit) = (self.secret, self.block_bytes);
+                Ok(Some(ShardSource { device, path, secret, shard, unit }))
+            }
+            Err(DeviceError::NotFound) => Ok(None),
+            Err(error) => Err(ReadError::Device { path, error }),
+        }
+    }
+}
+
+/// One shard's log, to be read as often as needed.
+#[derive(Debug)]
+pub struct ShardSource {
+    device: FileDevice,
+    path: PathBuf,
+    secret: [u8; 16],
+    shard: ShardId,
+    unit: usize,
+}
+
+impl ShardSource {
+    /// The shard's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the log's frame; what comes back reads its checkpoints and entries.
+    pub fn salvage(&mut self) -> Result<Salvage<'_, FileDevice>, ReadError> {
+        let path = self.path.clone();
+        Salvage::open(&mut self.device, &self.secret, self.shard.0, self.unit)
+            .map_err(|error| ReadError::Device { path, error })
+    }
+
+    /// Gives every good entry to `each`, in order; gaps are passed over.
+    pub fn each_entry<E: From<DeviceError> + From<ReadError>>(
+        &mut self,
+        each: impl FnMut(Lsn, &EntryHead, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        struct Entries<F>(F);
+        impl<E: From<DeviceError>, F: FnMut(Lsn, &EntryHead, &[u8]) -> Result<(), E>> Visit for Entries<F> {
+            type Error = E;
+            fn entry(&mut self, lsn: Lsn, head: &EntryHead, payload: &[u8]) -> Result<(), E> {
+                self.0(lsn, head, payload)
+            }
+            fn gap(&mut self, _: &Gap) -> Result<(), E> {
+                Ok(())
+            }
+        }
+        self.salvage()?.walk(&mut Entries(each))?;
+        Ok(())
+    }
+}
