@@ -30,6 +30,13 @@ impl Clock {
         self.unix_ms = i64::try_from(unix.as_millis()).unwrap_or(i64::MAX);
     }
 
+    /// Lets time pass for a test.
+    #[cfg(test)]
+    pub fn age(&mut self, by: std::time::Duration) {
+        self.started -= by;
+        self.refresh();
+    }
+
     /// Nanoseconds since this core started; never goes back.
     pub fn now_ns(&self) -> u64 {
         self.now_ns

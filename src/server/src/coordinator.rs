@@ -533,3 +533,6 @@ fn spec_of(record: &TopicRecord) -> PartitionSpec {
 fn narrow(key: usize) -> u32 {
     u32::try_from(key).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,3 +183,6 @@ impl MeshEnd {
         self.mesh.wake(core);
     }
 }
+
+#[cfg(test)]
+mod tests;

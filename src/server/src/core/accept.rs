@@ -177,7 +177,7 @@ fn say_and_close(socket: &OwnedFd, rejection: &Rejection) {
 }
 
 /// Small frames leave at once, and a peer whose machine is gone is noticed.
-fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
+pub(super) fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_keepalive(socket, true)?;

@@ -115,6 +115,7 @@ impl Core {
         protocol::put_go_away(&mut self.scratch, &go_away);
         // Subscriptions end between two batches; their client goes on elsewhere from there.
         let rejection = Rejection::new(ErrorCode::Draining, message);
+        connection.subscription_of.clear();
         for (_, held) in std::mem::take(&mut connection.subscriptions) {
             // One still being set up is told when it is there.
             if let Subscription::Running(key) = held.state {

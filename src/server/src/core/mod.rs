@@ -15,6 +15,8 @@ mod produce;
 mod run;
 mod shutdown;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::os::fd::OwnedFd;

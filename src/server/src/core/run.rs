@@ -94,6 +94,12 @@ pub fn run_core(start: CoreStart) {
     let _ = events.send(event);
 }
 
+/// A core that does nothing by itself: the test turns it.
+#[cfg(test)]
+pub fn open_for_test(start: CoreStart) -> Core {
+    CoreLoop::open(start).unwrap().core
+}
+
 struct CoreLoop {
     core: Core,
     events: Sender<CoreEvent>,
@@ -254,7 +260,7 @@ fn open_one(
 
 impl Core {
     /// One turn. Returns whether there was, or still is, something to do.
-    fn turn(&mut self) -> io::Result<bool> {
+    pub(super) fn turn(&mut self) -> io::Result<bool> {
         self.clock.refresh();
         self.ring.submit()?;
         let mut worked = false;

@@ -176,3 +176,52 @@ impl Readers {
 fn slot_of(id: u64) -> usize {
     (id & 0xFFFF_FFFF) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{CoreId, ShardId, TopicId};
+
+    use super::*;
+
+    /// A connection with too much that is not sent: its readers wait, in their order, and others
+    /// do not.
+    #[test]
+    fn a_connections_unsent_bytes_hold_up_its_readers_and_no_others() {
+        let connection = |index| ConnectionId { core: CoreId(0), index, generation: 1 };
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let kind = ReaderKind::Subscription { number: 1, correlation: 1 };
+        let order = ReadOrder { offset: 0, bytes_max: 1, end: 1 };
+        let mut readers = Readers::default();
+        let of_first: Vec<_> =
+            (0..3).map(|_| readers.insert(partition, connection(1), kind).unwrap()).collect();
+        let other = readers.insert(partition, connection(2), kind).unwrap();
+        assert!(!readers.hold_for_connection(connection(1), of_first[0], order));
+        let unsent = |readers: &mut Readers, bytes| {
+            readers.by_connection.get_mut(&connection(1)).unwrap().unsent = bytes;
+        };
+        unsent(&mut readers, CONNECTION_UNSENT_BYTES_MAX);
+        for id in &of_first {
+            assert!(readers.hold_for_connection(connection(1), *id, order));
+        }
+        assert!(!readers.hold_for_connection(connection(2), other, order));
+        assert_eq!(readers.next_held(connection(1)), None, "nothing has been sent");
+        unsent(&mut readers, CONNECTION_UNSENT_BYTES_MAX - 1);
+        let held: Vec<_> = std::iter::from_fn(|| readers.next_held(connection(1))).collect();
+        assert_eq!(held, of_first);
+    }
+
+    #[test]
+    fn a_removed_reader_is_not_found_under_its_slots_next_user() {
+        let connection = ConnectionId { core: CoreId(0), index: 0, generation: 1 };
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let kind = ReaderKind::Subscription { number: 1, correlation: 1 };
+        let mut readers = Readers::default();
+        let old = readers.insert(partition, connection, kind).unwrap();
+        readers.remove(old);
+        let new = readers.insert(partition, connection, kind).unwrap();
+        assert!(readers.get(old).is_none() && readers.get(new).is_some());
+        assert_eq!(readers.by_connection[&connection].readers, [new].into());
+    }
+}

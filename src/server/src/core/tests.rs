@@ -1,0 +1,293 @@
+//! Connections of a core without shards, over real sockets, with a clock that can be set on.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use model::{CoreId, ErrorCode, Rejection, Reply, Request};
+use protocol::{FRAME_HEADER_BYTES, FrameHeader, Hello, kind};
+use ring::RingConfig;
+
+use super::accept::set_options;
+use super::run::{CoreStart, open_for_test};
+use super::*;
+use crate::admission::Admission;
+use crate::bounds::{
+    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
+    PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX,
+};
+use crate::mesh::Mesh;
+
+const PARTIAL_BYTES_MAX: usize = 100_000;
+
+fn core() -> Core {
+    let map = ShardMap::new(1, 1);
+    let admission = Admission::new(1, 0);
+    let (events, _) = mpsc::channel();
+    open_for_test(CoreStart {
+        config: CoreConfig {
+            core: CoreId(0),
+            cpu: None,
+            connections_max: 100,
+            in_flight_bytes_max: 1 << 20,
+            partial_frame_bytes_max: PARTIAL_BYTES_MAX,
+            // Every frame not yet whole is copied out of the receive pool.
+            held_buffers_max: 0,
+            shutdown_timeout_ns: 1_000_000_000,
+        },
+        map,
+        mesh: Mesh::new(1, 8),
+        facts: Arc::new(ServerFacts::new(
+            "test".into(),
+            "/nowhere".into(),
+            crate::facts::Secret::new([0; 16]),
+            false,
+            admission,
+        )),
+        listeners: Vec::new(),
+        addresses: Arc::from([]),
+        ring: RingConfig { entries: 64, receive_buffers: 16, receive_buffer_bytes: 4096 },
+        shards: Vec::new(),
+        events,
+    })
+}
+
+/// Both ends of a connection.
+fn sockets() -> (TcpStream, OwnedFd) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_nonblocking(true).unwrap();
+    client.set_nodelay(true).unwrap();
+    (client, listener.accept().unwrap().0.into())
+}
+
+/// A client whose server is the core of the test.
+struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+    closed: bool,
+}
+
+impl Client {
+    fn connect(core: &mut Core) -> Self {
+        let (stream, socket) = sockets();
+        core.facts.admission.enter_core(CoreId(0));
+        core.take_in(socket, stream.local_addr().ok());
+        Self { stream, received: Vec::new(), closed: false }
+    }
+
+    fn greeted(core: &mut Core) -> Self {
+        let mut client = Self::connect(core);
+        let mut bytes = Vec::new();
+        let hello = Hello { version_min: 1, version_max: 1, ..Hello::default() };
+        protocol::put_hello(&mut bytes, 1, &hello).unwrap();
+        client.send(&bytes);
+        assert_eq!(client.frame(core).0.kind, kind::HELLO_REPLY);
+        client
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn try_frame(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
+        let mut chunk = [0; 65_536];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.closed = true,
+            Ok(count) => self.received.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.closed = true,
+        }
+        let (header, length) = protocol::next_frame(&self.received).unwrap()?;
+        let body = self.received[FRAME_HEADER_BYTES..length].to_vec();
+        self.received.drain(..length);
+        Some((header, body))
+    }
+
+    #[track_caller]
+    fn frame(&mut self, core: &mut Core) -> (FrameHeader, Vec<u8>) {
+        turn_until(core, || self.try_frame())
+    }
+
+    #[track_caller]
+    fn rejection(&mut self, core: &mut Core) -> Rejection {
+        let (header, body) = self.frame(core);
+        match protocol::decode_reply(&header, &body).unwrap() {
+            Reply::Rejected(rejection) => rejection,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check_closed(&mut self, core: &mut Core) {
+        turn_until(core, || {
+            assert!(self.try_frame().is_none());
+            self.closed.then_some(())
+        });
+    }
+}
+
+/// Turns the core until `done` gives a value.
+#[track_caller]
+fn turn_until<T>(core: &mut Core, mut done: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        core.turn().unwrap();
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// Lets time pass, as the core sees it, and has it look at its clocks.
+fn pass(core: &mut Core, seconds: u64) {
+    core.clock.age(Duration::from_secs(seconds));
+    core.reap_at_ns = 0;
+    core.tick_due = true;
+    core.turn().unwrap();
+}
+
+fn ping(correlation: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    protocol::put_request(&mut bytes, correlation, &Request::Ping, 0).unwrap();
+    bytes
+}
+
+/// A frame of this length whose kind no one knows: answered with an error once it is whole.
+fn large_frame(bytes: usize, correlation: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend_from_slice(&u32::try_from(bytes).unwrap().to_le_bytes());
+    frame.extend_from_slice(&[1, 0]);
+    frame.extend_from_slice(&0x7000u16.to_le_bytes());
+    frame.extend_from_slice(&correlation.to_le_bytes());
+    frame.resize(bytes, 0);
+    frame
+}
+
+#[test]
+fn who_does_not_greet_in_time_is_closed() {
+    let mut core = core();
+    let mut silent = Client::connect(&mut core);
+    let mut polite = Client::greeted(&mut core);
+    pass(&mut core, GREETING_SECONDS_MAX - 1);
+    assert!(silent.try_frame().is_none() && !silent.closed);
+    pass(&mut core, 2);
+    assert_eq!(silent.rejection(&mut core).code, ErrorCode::HandshakeRequired);
+    silent.check_closed(&mut core);
+    polite.send(&ping(2));
+    assert_eq!(polite.frame(&mut core).0.kind, kind::PONG);
+    settle(&mut core);
+    assert_eq!(core.connections.len(), 1);
+    assert_eq!(core.facts.admission.connections_of(CoreId(0)), 1);
+}
+
+#[test]
+fn frames_not_yet_whole_share_the_memory_there_is_and_come_through_one_after_the_other() {
+    let mut core = core();
+    let mut first = Client::greeted(&mut core);
+    let mut second = Client::greeted(&mut core);
+    let frame = large_frame(PARTIAL_BYTES_MAX * 3 / 4, 7);
+    let (head, rest) = frame.split_at(5_000);
+    first.send(head);
+    settle(&mut core);
+    second.send(head);
+    settle(&mut core);
+    assert_eq!(core.stalled.len(), 1, "the second waits for room");
+    assert!(core.partial_bytes <= PARTIAL_BYTES_MAX, "{}", core.partial_bytes);
+    // More of it changes nothing: it is not read.
+    second.stream.write_all(rest).ok();
+    settle(&mut core);
+    assert!(core.partial_bytes <= PARTIAL_BYTES_MAX, "{}", core.partial_bytes);
+    first.send(rest);
+    assert_eq!(first.rejection(&mut core).code, ErrorCode::UnknownKind);
+    assert_eq!(second.rejection(&mut core).code, ErrorCode::UnknownKind);
+    for client in [&mut first, &mut second] {
+        client.send(&ping(9));
+        assert_eq!(client.frame(&mut core).0.kind, kind::PONG);
+    }
+    assert_eq!((core.partial_bytes, core.held_buffers, core.stalled.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_frame_that_does_not_come_whole_in_time_costs_its_connection() {
+    let mut core = core();
+    let mut slow = Client::greeted(&mut core);
+    slow.send(&large_frame(50_000, 7)[..1_000]);
+    settle(&mut core);
+    assert!(core.partial_bytes > 0);
+    pass(&mut core, PARTIAL_FRAME_SECONDS_MAX - 1);
+    assert!(slow.try_frame().is_none());
+    pass(&mut core, 2);
+    assert_eq!(slow.rejection(&mut core).code, ErrorCode::Busy);
+    slow.check_closed(&mut core);
+    assert_eq!((core.partial_bytes, core.held_buffers), (0, 0));
+}
+
+#[test]
+fn a_closing_connection_that_takes_nothing_is_cut() {
+    let mut core = core();
+    let mut client = Client::greeted(&mut core);
+    let id = core.connections.ids()[0];
+    // More than the sockets hold, and a client that reads none of it.
+    let connection = core.connections.get_mut(id).unwrap();
+    connection.output.push(&vec![0; 16 << 20]);
+    core.mark_dirty(id);
+    settle(&mut core);
+    core.close_with(id, 5, &Rejection::new(ErrorCode::Malformed, "the test's reason"));
+    settle(&mut core);
+    assert_eq!(core.connections.len(), 1, "its last replies are still to go");
+    pass(&mut core, DRAINING_SECONDS_MAX + 1);
+    let began = Instant::now();
+    while core.connections.len() > 0 {
+        core.turn().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    client.stream.set_nonblocking(false).unwrap();
+    let mut rest = Vec::new();
+    // The end comes as a reset or as an end; either way it comes.
+    let _ = client.stream.read_to_end(&mut rest);
+    assert!(rest.len() < 16 << 20);
+}
+
+/// A client that sends requests and reads no replies is not read either.
+#[test]
+fn unread_replies_stop_the_reading() {
+    let mut core = core();
+    let mut client = Client::greeted(&mut core);
+    let id = core.connections.ids()[0];
+    let pings: Vec<u8> = (0..4_000).flat_map(ping).collect();
+    let began = Instant::now();
+    while core.connections.get_mut(id).unwrap().stall.is_none() {
+        let _ = client.stream.write(&pings);
+        core.turn().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(60), "never stopped");
+    }
+    let pending = core.connections.get_mut(id).unwrap().output.pending_bytes();
+    // One turn's frames may still be answered when the bound is met.
+    assert!(pending < OUTPUT_BYTES_MAX + (1 << 20), "{pending}");
+}
+
+#[test]
+fn a_silent_machine_is_noticed_by_the_kernel() {
+    use rustix::net::sockopt;
+    let (_client, socket) = sockets();
+    set_options(&socket).unwrap();
+    assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), PEER_SILENT_SECONDS_MAX * 1000);
+    assert!(sockopt::socket_keepalive(&socket).unwrap());
+    let idle = Duration::from_secs(PEER_IDLE_SECONDS_MAX.into());
+    assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), idle);
+    assert!(sockopt::tcp_nodelay(&socket).unwrap());
+}
+
+/// Turns until nothing comes any more.
+fn settle(core: &mut Core) {
+    let mut quiet = 0;
+    while quiet < 20 {
+        quiet = if core.turn().unwrap() { 0 } else { quiet + 1 };
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
