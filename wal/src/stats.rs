@@ -31,7 +31,8 @@ pub struct WalStats {
     pub zeroed_bytes: u64,
     /// Checkpoints completed.
     pub checkpoints: u64,
-    /// True when publishes are refused for want of space.
+    /// True when no segment can be made for want of space and none is ready: publishes are
+    /// refused, or will be when the active segment is full.
     pub disk_full: bool,
     /// How long the oldest log write under way has taken so far, nanoseconds; 0 without one.
     pub oldest_write_age_ns: u64,

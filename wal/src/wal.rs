@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use model::{Lsn, SpaceUse};
+use model::Lsn;
 use tracing::debug;
 
 use crate::cache::{Chunks, Tail};
@@ -202,7 +202,7 @@ impl Wal {
             removed_total: self.segments.removed_total,
             cached_bytes: self.chunks.allocated_bytes(),
             zeroed_bytes: self.zeroing.bytes_total,
-            disk_full: self.segments.disk_full && !self.fits_full_disk(self.unit, SpaceUse::Grows),
+            disk_full: self.segments.disk_full && !self.segments.has_spare(),
             oldest_write_age_ns: self.oldest_write_age_ns(),
             slow_since_ns: self.writer.slowness.since_ns,
             ..self.stats

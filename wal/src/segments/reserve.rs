@@ -55,6 +55,12 @@ impl WalConfig {
 }
 
 impl Segments {
+    /// Whether a segment is ready that is not of the reserve.
+    pub fn has_spare(&self) -> bool {
+        let mut ready = self.ready.iter().filter_map(|number| self.all.get(number));
+        ready.any(|segment| !segment.from_reserve)
+    }
+
     /// Notes that the reserve has one more spare segment. When both are there, what was made of
     /// the reserve before is a segment like any other.
     pub fn reserve_made(&mut self, slot: usize, bytes: u64) {
@@ -68,8 +74,7 @@ impl Segments {
 impl Wal {
     /// On a full disk: whether the entry fits what there is, or may use the reserve.
     pub(crate) fn fits_full_disk(&self, payload_bytes: usize, space_use: SpaceUse) -> bool {
-        let mut ready = self.segments.ready.iter().filter_map(|at| self.segments.all.get(at));
-        if ready.any(|segment| !segment.from_reserve) {
+        if self.segments.has_spare() {
             return true;
         }
         let spare = self.segments.reserve.next().is_some() || !self.segments.ready.is_empty();

@@ -230,6 +230,12 @@ impl Launch {
         self.word("--shards").word(&shards.to_string())
     }
 
+    /// Where its log lines go; beside the data directory otherwise.
+    pub fn log_at(mut self, path: &Path) -> Self {
+        self.log = path.to_owned();
+        self
+    }
+
     pub fn word(mut self, word: &str) -> Self {
         self.words.push(word.to_owned());
         self
