@@ -17,6 +17,7 @@ mod hostile_bounds;
 mod limits;
 #[cfg(debug_assertions)]
 mod panics;
+mod refusing;
 mod retention;
 mod serve;
 mod small_disk;

@@ -461,13 +461,24 @@ impl Core {
 
 /// What a connection of an operator is served.
 fn is_operators(request: &Request) -> bool {
-    use Request::{Drain, Metadata, Ping, SetLogFilter, Status};
-    matches!(request, Ping | Metadata { .. } | Status | SetLogFilter { .. } | Drain { .. })
+    use Request::{
+        BackupBegin, BackupEnd, BackupKeep, Drain, Metadata, Ping, SetLogFilter, Status,
+    };
+    matches!(
+        request,
+        Ping | Metadata { .. }
+            | Status
+            | SetLogFilter { .. }
+            | Drain { .. }
+            | BackupBegin { .. }
+            | BackupKeep { .. }
+            | BackupEnd { .. }
+    )
 }
 
 pub(super) fn not_an_operators() -> Rejection {
     let text = "this connection said Hello as an operator's, which is served nothing but status, \
-                log filter and drain; connect without that feature";
+                log filter, drain and backup; connect without that feature";
     Rejection::new(ErrorCode::InvalidArgument, text)
 }
 
