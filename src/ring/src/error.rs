@@ -17,7 +17,7 @@ pub enum RingError {
     #[error("io_uring is not permitted here: {reason}")]
     NotPermitted {
         /// What forbids it, and what to change.
-        reason: &'static str,
+        reason: String,
     },
     /// The kernel could not pin or allocate the ring's memory.
     #[error(
@@ -28,6 +28,12 @@ pub enum RingError {
         /// Submission entries asked for.
         entries: u32,
     },
+    /// The process may open no more files.
+    #[error(
+        "no descriptor is left for an io_uring: raise the limit of open files (ulimit -n, \
+         LimitNOFILE= of the systemd unit, --ulimit nofile=1048576 of the container)"
+    )]
+    NoDescriptors,
     /// A value of [`RingConfig`](crate::RingConfig) is out of its bounds.
     #[error("ring option {option} is {value}; allowed: {allowed}")]
     Config {

@@ -45,6 +45,7 @@ mod parker;
 mod probe;
 mod process;
 mod read_target;
+mod refusal;
 mod ring;
 mod send;
 mod socket_table;
