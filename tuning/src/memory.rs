@@ -55,6 +55,52 @@ impl MemoryLimit {
     }
 }
 
+/// Whether a cache fits beside the rest; the sentences say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheFit {
+    Fits,
+    /// The kernel may end the process when all is full.
+    Tight(String),
+    /// It can never be filled.
+    Impossible(String),
+}
+
+impl MemoryLimit {
+    /// Holds a cache of `cache_bytes` and `other_bytes` of other budgets against the limit. Only a
+    /// cache that was `configured` can be impossible.
+    pub fn fit_cache(
+        &self,
+        cache_bytes: u64,
+        other_bytes: u64,
+        cores: usize,
+        configured: bool,
+    ) -> CacheFit {
+        let whose = match self.source {
+            MemorySource::ControlGroup => "the control group's memory limit",
+            MemorySource::Machine => "the machine's memory",
+        };
+        let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(MIB));
+        let beside = RESERVED_BYTES + RESERVED_BYTES_PER_CORE * cores as u64 + other_bytes;
+        let (cache, limit) = (mib(cache_bytes), mib(self.bytes));
+        if configured && cache_bytes >= self.bytes {
+            return CacheFit::Impossible(format!(
+                "storage.cache_bytes is {cache}, {whose} is {limit}; set it lower, or to 0 for a \
+                 quarter of the limit"
+            ));
+        }
+        if cache_bytes.saturating_add(beside) > self.bytes {
+            return CacheFit::Tight(format!(
+                "{whose} is {limit}; a cache of {cache} and up to {} beside it do not fit, and the \
+                 kernel may end the server when both are full: raise the limit to {} or lower \
+                 storage.cache_bytes and server.partial_frame_bytes_per_core",
+                mib(beside),
+                mib(cache_bytes.saturating_add(beside)),
+            ));
+        }
+        CacheFit::Fits
+    }
+}
+
 /// The memory limit of this process.
 pub fn memory_limit() -> Result<MemoryLimit, HostError> {
     Ok(Host::read()?.memory)
@@ -94,6 +140,23 @@ mod tests {
         assert_eq!(fixture.host().memory, group);
         fixture.write("cgroup/memory.max", "99999999999999\n");
         assert_eq!(fixture.host().memory, machine);
+    }
+
+    #[test]
+    fn a_cache_that_does_not_fit_is_said_or_refused() {
+        let limit = MemoryLimit { bytes: 256 * MIB, source: MemorySource::ControlGroup };
+        assert_eq!(limit.fit_cache(64 * MIB, 64 * MIB, 1, true), CacheFit::Fits);
+        let CacheFit::Tight(sentence) = limit.fit_cache(160 * MIB, 64 * MIB, 1, true) else {
+            panic!()
+        };
+        assert!(sentence.contains("limit is 256 MiB"), "{sentence}");
+        assert!(sentence.contains("raise the limit to 304 MiB"), "{sentence}");
+        let refused = limit.fit_cache(256 * MIB, 0, 1, true);
+        assert!(matches!(&refused, CacheFit::Impossible(text) if text.contains("256 MiB")));
+        let most = limit.fit_cache(u64::MAX, u64::MAX / 2, 1, true);
+        assert!(matches!(most, CacheFit::Impossible(_)));
+        let default = limit.fit_cache(256 * MIB, 0, 1, false);
+        assert!(matches!(default, CacheFit::Tight(_)));
     }
 
     #[test]

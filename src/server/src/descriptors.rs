@@ -8,31 +8,58 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::bounds::{DESCRIPTORS_PER_CORE, DESCRIPTORS_PER_SHARD, DESCRIPTORS_SPARE_PER_SHARD};
 
+/// The process may open fewer files than it has before its first connection.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the limit of open files is {limit}; {cores} core(s), {shards} shard(s) and their segments need \
+     {needed} before the first connection: set LimitNOFILE=1048576 in the systemd unit, --ulimit \
+     nofile=1048576:1048576 for Docker and Podman (ulimits: in a compose file), LimitNOFILE= of the \
+     container runtime of a Kubernetes node, or raise the hard limit of the shell (ulimit -Hn)"
+)]
+pub struct DescriptorError {
+    pub limit: u64,
+    pub needed: u64,
+    pub cores: u16,
+    pub shards: usize,
+}
+
 /// Connections that each core may have: what is configured, or what the limit of open files leaves
 /// beside the logs.
-pub fn connections_per_core_max(configured: u32, cores: u16, shards: &[PathBuf]) -> usize {
+///
+/// # Errors
+/// When not even one for each core is left.
+pub fn connections_per_core_max(
+    configured: u32,
+    cores: u16,
+    shards: &[PathBuf],
+) -> Result<usize, DescriptorError> {
     let limit = getrlimit(Resource::Nofile).current;
     let own = entries(&[PathBuf::from("/proc/self/fd")])
         + entries(shards)
         + u64::from(cores) * DESCRIPTORS_PER_CORE
         + shards.len() as u64 * DESCRIPTORS_PER_SHARD;
-    let fit = fitting(configured, cores, limit, own);
+    let Some(fit) = fitting(configured, cores, limit, own) else {
+        let (limit, needed) = (limit.unwrap_or_default(), own + u64::from(cores));
+        return Err(DescriptorError { limit, needed, cores, shards: shards.len() });
+    };
     if fit < u64::from(configured) {
         tracing::warn!(
             connections_per_core = fit,
             open_files_max = limit,
             kept_for_the_server = own,
-            "the limit of open files leaves room for fewer connections than server.connections_per_core_max"
+            "the limit of open files leaves room for fewer connections than \
+             server.connections_per_core_max; raise it (LimitNOFILE= of the systemd unit, --ulimit \
+             nofile= of the container, ulimit -Hn)"
         );
     }
-    usize::try_from(fit).unwrap_or(usize::MAX)
+    Ok(usize::try_from(fit).unwrap_or(usize::MAX))
 }
 
-fn fitting(configured: u32, cores: u16, limit: Option<u64>, own: u64) -> u64 {
-    let Some(limit) = limit else { return u64::from(configured) };
+fn fitting(configured: u32, cores: u16, limit: Option<u64>, own: u64) -> Option<u64> {
+    let configured = u64::from(configured.max(1));
+    let Some(limit) = limit else { return Some(configured) };
     let share = limit.saturating_sub(own) / u64::from(cores.max(1));
-    // Even then the spare ones keep the log going.
-    share.clamp(1, u64::from(configured.max(1)))
+    (share > 0).then(|| share.min(configured))
 }
 
 fn entries(folders: &[PathBuf]) -> u64 {
@@ -73,10 +100,11 @@ mod tests {
 
     #[test]
     fn connections_get_what_the_logs_leave() {
-        assert_eq!(fitting(10_000, 2, None, 100), 10_000);
-        assert_eq!(fitting(10_000, 2, Some(1_000_000), 100), 10_000);
-        assert_eq!(fitting(10_000, 2, Some(1_100), 100), 500);
-        assert_eq!(fitting(10_000, 2, Some(90), 100), 1);
+        assert_eq!(fitting(10_000, 2, None, 100), Some(10_000));
+        assert_eq!(fitting(10_000, 2, Some(1_000_000), 100), Some(10_000));
+        assert_eq!(fitting(10_000, 2, Some(1_100), 100), Some(500));
+        assert_eq!(fitting(10_000, 2, Some(101), 100), None);
+        assert_eq!(fitting(10_000, 2, Some(90), 100), None);
     }
 
     #[test]

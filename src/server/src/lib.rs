@@ -12,6 +12,7 @@ pub mod config;
 mod connection;
 mod coordinator;
 mod core;
+mod data;
 mod descriptors;
 mod facts;
 mod listen;
@@ -28,4 +29,4 @@ mod test_faults;
 mod token;
 
 pub use config::{ExecutorConfig, IoMode, ServerConfig, StorageConfig};
-pub use start::{Ready, StartError, run};
+pub use start::{LOCKED_MEMORY_BYTES, Ready, StartError, run};

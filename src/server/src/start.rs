@@ -1,7 +1,7 @@
-//! The process: opens the data directory, starts the cores, waits for a signal, stops them.
+//! The process: starts the cores over the open data directory, waits for a signal, stops them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -11,16 +11,17 @@ use model::{CoreId, ShardId};
 use ring::RingConfig;
 use wal::WalConfig;
 use wal::device::Access;
-use wal::directory::{self, DataDirectory, DirectoryError};
+use wal::directory::DirectoryError;
 
 use crate::address_space::{self, AddressSpaceError};
 use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
-use crate::descriptors::connections_per_core_max;
+use crate::data::OpenData;
+use crate::descriptors::DescriptorError;
 use crate::facts::{Secret, ServerFacts};
 use crate::listen::{CoreListeners, ListenError, bind_all};
-use crate::medium::{self, MediumError, ShardMedium};
+use crate::medium::MediumError;
 use crate::mesh::Mesh;
 use crate::placement::ShardMap;
 
@@ -55,6 +56,8 @@ pub enum StartError {
     #[error(transparent)]
     Medium(#[from] MediumError),
     #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
     AddressSpace(#[from] AddressSpaceError),
@@ -69,6 +72,8 @@ pub enum StartError {
     Io { doing: &'static str, error: std::io::Error },
 }
 
+/// Bytes of memory that the process must be allowed to lock: glommio does not start with less.
+pub const LOCKED_MEMORY_BYTES: u64 = 512 * 1024;
 /// Ring depth of glommio's own rings: they carry timers and the wait for ours.
 const GLOMMIO_RING_DEPTH: usize = 128;
 const GLOMMIO_IO_MEMORY: usize = 256 * 1024;
@@ -86,25 +91,23 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     crate::logging::log_panics();
     ring::prepare_process();
     ring::probe()?;
-    let (mut data, created) = open_data(&config)?;
-    let mediums = shard_mediums(&config, &data)?;
-    let volatile = mediums.iter().flatten().any(|medium| medium.volatile);
-    address_space::check(&config, data.shards())?;
+    let mut data = OpenData::open(&config)?;
+    address_space::check(&config, data.directory.shards())?;
     let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
-    let map = ShardMap::new(data.shards(), cores);
-    if cores > data.shards() {
+    let map = ShardMap::new(data.directory.shards(), cores);
+    if cores > data.directory.shards() {
         tracing::warn!(
             cores,
-            shards = data.shards(),
+            shards = data.directory.shards(),
             "there are more cores than shards: some cores own nothing and only pass requests on"
         );
     }
     let (listen, listeners) = bind_all(&config, &map)?;
     let facts = Arc::new(ServerFacts::new(
         config.version.clone(),
-        data.path().display().to_string(),
-        Secret::new(data.secret()),
-        volatile,
+        data.directory.path().display().to_string(),
+        Secret::new(data.directory.secret()),
+        data.is_volatile(),
         Admission::new(usize::from(cores), config.connections_per_address_max),
     ));
     let mesh = Mesh::new(usize::from(cores), config.mesh_depth);
@@ -112,7 +115,7 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     watch_signals(events.clone())?;
     let mut direct_ports: Vec<u16> =
         listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
-    let starts = core_starts(&config, &data, &mediums, map, &mesh, &facts, listeners, &events);
+    let starts = core_starts(&config, &data, map, &mesh, &facts, listeners, &events);
     let mut threads = Vec::new();
     for start in starts {
         threads.push(spawn_core(&config, start)?);
@@ -120,8 +123,8 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     let outcome = serve(&inbox, usize::from(cores), |step| match step {
         Step::Opened => {
             // Before the first connection: what an unfinished directory holds may be thrown away.
-            if !data.is_finished() {
-                data.finish()?;
+            if !data.directory.is_finished() {
+                data.directory.finish()?;
             }
             facts.let_serve();
             for core in map.cores() {
@@ -136,9 +139,9 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
                 cores: usize::from(cores),
                 shards: map.shards(),
                 placement: config.placement.why.clone(),
-                data_dir: data.path().to_owned(),
-                created,
-                volatile,
+                data_dir: data.directory.path().to_owned(),
+                created: data.created,
+                volatile: data.is_volatile(),
                 topics,
                 unavailable,
             });
@@ -162,66 +165,9 @@ pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(),
     outcome.result
 }
 
-/// Opens the data directory, or makes it where there is none.
-fn open_data(config: &ServerConfig) -> Result<(DataDirectory, bool), StartError> {
-    let path = absolute(&config.data_dir)?;
-    medium::check_place(&path, &config.storage)?;
-    if !directory::exists(&path) {
-        let shards = config
-            .shards
-            .unwrap_or_else(|| u16::try_from(config.placement.cores()).unwrap_or(u16::MAX));
-        let mut secret = [0u8; 16];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| StartError::Io { doing: "get random bytes", error: errno.into() })?;
-        return Ok((directory::create(&path, shards, secret)?, true));
-    }
-    let data = directory::open(&path)?;
-    if let Some(asked) = config.shards
-        && asked != data.shards()
-    {
-        return Err(StartError::ShardCount { path, found: data.shards(), asked });
-    }
-    if !data.is_finished() {
-        empty_shards(&data)?;
-    }
-    Ok((data, false))
-}
-
-/// What each shard's files stand on; `None` where a shard's directory is missing.
-fn shard_mediums(
-    config: &ServerConfig,
-    data: &DataDirectory,
-) -> Result<Vec<Option<ShardMedium>>, StartError> {
-    let mediums = (0..data.shards())
-        .map(|shard| {
-            let path = data.shard_path(shard);
-            medium::of_shard(&path, data.path(), data.block_bytes(), &config.storage)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    medium::warn_of_buffered(data.path(), &mediums);
-    Ok(mediums)
-}
-
-/// A directory whose making was cut short has promised nothing: its logs are made anew.
-fn empty_shards(data: &DataDirectory) -> Result<(), StartError> {
-    let io = |error| StartError::Io { doing: "empty an unfinished data directory", error };
-    for shard in 0..data.shards() {
-        for entry in std::fs::read_dir(data.shard_path(shard)).map_err(io)? {
-            std::fs::remove_file(entry.map_err(io)?.path()).map_err(io)?;
-        }
-    }
-    Ok(())
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, StartError> {
-    std::path::absolute(path)
-        .map_err(|error| StartError::Io { doing: "find the data directory", error })
-}
-
 fn core_starts(
     config: &ServerConfig,
-    data: &DataDirectory,
-    mediums: &[Option<ShardMedium>],
+    data: &OpenData,
     map: ShardMap,
     mesh: &Arc<Mesh>,
     facts: &Arc<ServerFacts>,
@@ -229,16 +175,13 @@ fn core_starts(
     events: &Sender<CoreEvent>,
 ) -> Vec<CoreStart> {
     let addresses: Arc<[_]> = listeners.iter().map(|l| l.address.clone()).collect();
-    let paths: Vec<_> = (0..data.shards()).map(|shard| data.shard_path(shard)).collect();
-    let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
-    let connections_max = connections_per_core_max(config.connections_per_core_max, cores, &paths);
     map.cores()
         .zip(listeners)
         .map(|(core, listeners)| CoreStart {
             config: CoreConfig {
                 core,
                 cpu: config.placement.cpus.get(usize::from(core.0)).copied().flatten(),
-                connections_max,
+                connections_max: data.connections_per_core_max,
                 in_flight_bytes_max: config.in_flight_bytes_per_connection,
                 partial_frame_bytes_max: config.partial_frame_bytes_per_core,
                 held_buffers_max: usize::from(config.executor.receive_buffers) / 2,
@@ -257,22 +200,16 @@ fn core_starts(
             shards: map
                 .shards_of(core)
                 .into_iter()
-                .map(|shard| {
-                    let medium = mediums.get(usize::from(shard.0)).copied().flatten();
-                    shard_start(config, data, medium, shard)
-                })
+                .map(|shard| shard_start(config, data, shard))
                 .collect(),
             events: events.clone(),
         })
         .collect()
 }
 
-fn shard_start(
-    config: &ServerConfig,
-    data: &DataDirectory,
-    medium: Option<ShardMedium>,
-    shard: ShardId,
-) -> ShardStart {
+fn shard_start(config: &ServerConfig, data: &OpenData, shard: ShardId) -> ShardStart {
+    let medium = data.mediums.get(usize::from(shard.0)).copied().flatten();
+    let data = &data.directory;
     let storage = &config.storage;
     ShardStart {
         id: shard,

@@ -17,6 +17,10 @@ pub enum CommandError {
     #[error(transparent)]
     Placement(#[from] tuning::PlacementError),
     #[error(transparent)]
+    LockedMemory(#[from] tuning::LockedMemoryError),
+    #[error("{0}")]
+    Memory(String),
+    #[error(transparent)]
     Start(#[from] server::StartError),
     #[error("{}", client_sentence(.0))]
     Client(#[from] client::Error),

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use server::logging::{self, LogFormat};
 use server::{ExecutorConfig, IoMode, Ready, ServerConfig, StorageConfig};
-use tuning::{Host, LockDir, Placement};
+use tuning::{CacheFit, Host, LockDir, Placement};
 
 use super::Outcome;
 use super::error::CommandError;
@@ -21,37 +21,42 @@ pub fn run(args: &ServeArgs) -> Result<Outcome, CommandError> {
         kind::LogFormat::Json => LogFormat::Json,
     };
     logging::start(format, &config.log.filter).map_err(CommandError::Logging)?;
-    raise_open_files(&config);
+    raise_open_files();
+    tuning::raise_locked_memory(server::LOCKED_MEMORY_BYTES)?;
     let mut host = Host::read()?;
     // The locks tell other brokers which CPUs are taken for as long as this one runs.
     let (placement, locks) = tuning::place(&config.server.cores, &mut host, LockDir::of_host())?;
     for warning in &placement.warnings {
         tracing::warn!("{warning}");
     }
-    let cache_bytes = match config.storage.cache_bytes {
-        0 => host.memory.cache_budget_bytes(placement.cores()),
-        bytes => bytes,
-    };
+    let cache_bytes = cache_bytes(&config, &host, placement.cores())?;
     let result = server::run(server_config(&config, placement, cache_bytes), announce);
     drop(locks);
     result?;
     Ok(Outcome::Done)
 }
 
-/// Connections need a descriptor each; too few is worth a word and no reason not to start.
-fn raise_open_files(config: &Config) {
-    match tuning::raise_open_files() {
-        Ok(files) => {
-            let wanted = u64::from(config.server.connections_per_core_max);
-            if let Some(now) = files.now.filter(|now| *now < wanted) {
-                tracing::warn!(
-                    "only {now} open files are allowed, so fewer than {wanted} connections fit; \
-                     raise the hard limit (ulimit -Hn, or LimitNOFILE= of the systemd unit)"
-                );
-            }
-        }
-        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
+/// How many connections fit is the server's to say, which knows its files.
+fn raise_open_files() {
+    if let Err(error) = tuning::raise_open_files() {
+        tracing::warn!("cannot raise the limit of open files to its hard one: {error}");
     }
+}
+
+/// The cache asked for, or the default's share of the limit; said or refused where it does not fit.
+fn cache_bytes(config: &Config, host: &Host, cores: usize) -> Result<u64, CommandError> {
+    let cache_bytes = match config.storage.cache_bytes {
+        0 => host.memory.cache_budget_bytes(cores),
+        bytes => bytes,
+    };
+    let partial = config.server.partial_frame_bytes_per_core.saturating_mul(cores as u64);
+    let configured = config.storage.cache_bytes != 0;
+    match host.memory.fit_cache(cache_bytes, partial, cores, configured) {
+        CacheFit::Fits => {}
+        CacheFit::Tight(sentence) => tracing::warn!("{sentence}"),
+        CacheFit::Impossible(sentence) => return Err(CommandError::Memory(sentence)),
+    }
+    Ok(cache_bytes)
 }
 
 fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> ServerConfig {
