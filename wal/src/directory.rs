@@ -14,7 +14,7 @@ mod superblock;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -48,18 +48,56 @@ pub enum DirectoryError {
          use that version"
     )]
     Newer { path: PathBuf, found: u32, known: u32 },
-    #[error("{path}/{SUPERBLOCK_NAME} is damaged ({reason}); restore it from a backup")]
+    #[error(
+        "{path}/{SUPERBLOCK_NAME} is damaged ({reason}); restore it from a backup: it holds the \
+         secret without which no log of the directory can be read"
+    )]
     Damaged { path: PathBuf, reason: SuperblockError },
-    #[error("{path} should have {shards} shards, but {missing} is missing")]
+    #[error(
+        "{path} has shards with logs and no {SUPERBLOCK_NAME}; put the file back or restore it \
+         from a backup: it holds the secret without which no log of the directory can be read"
+    )]
+    NoSuperblock { path: PathBuf },
+    #[error(
+        "{path} should have {shards} shards, but {missing} is missing; put it back (is its disk \
+         mounted?) or restore it from a backup"
+    )]
     MissingShard { path: PathBuf, shards: u16, missing: String },
+    #[error(
+        "{path} is no folder, as it, or a part of its path, is a file; choose another --data-dir, \
+         or move the file away"
+    )]
+    NotAFolder { path: PathBuf },
+    #[error(
+        "{path} cannot be made: the folder {parent} does not exist; make it, or mount the disk \
+         that belongs there, or choose another --data-dir"
+    )]
+    NoParent { path: PathBuf, parent: PathBuf },
+    #[error(
+        "cannot {doing} {path}: its filesystem is mounted read-only; mount it for writing (a disk \
+         with errors may have been switched to that: look at dmesg) or choose another --data-dir"
+    )]
+    ReadOnly { doing: &'static str, path: PathBuf },
+    #[error(
+        "cannot {doing} {path}: permission denied{}; give the directory and all in it to the \
+         server's user (chown -R) or run the server as its owner", whose(*.owner, *.user)
+    )]
+    NotPermitted { doing: &'static str, path: PathBuf, owner: Option<u32>, user: u32 },
+    #[error("cannot {doing} {path}: there is no space left on its disk; free some and start again")]
+    NoSpace { doing: &'static str, path: PathBuf },
     #[error("a data directory has 1 to {max} shards, not {asked}", max = model::limits::SHARDS_MAX)]
     Shards { asked: u16 },
-    #[error("{doing} {path}: {error}")]
+    #[error("cannot {doing} {path}: {error}; look at the path and the disk below it")]
     Io { doing: &'static str, path: PathBuf, error: io::Error },
 }
 
 fn by(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+}
+
+fn whose(owner: Option<u32>, user: u32) -> String {
+    let owner = owner.map(|owner| format!(" (it is user {owner}'s, this is user {user})"));
+    owner.unwrap_or_else(|| format!(" (this is user {user})"))
 }
 
 /// A data directory, locked as long as this value lives.
@@ -75,7 +113,7 @@ pub struct DataDirectory {
 /// When this returns, the superblock and the shards' directories are durable.
 ///
 /// # Errors
-/// `Exists`, `NotEmpty`, `InUse`, `Shards`, `Io`.
+/// `Exists`, `NotEmpty`, `NoSuperblock`, `NoParent`, `InUse`, `Shards`, and what the system says.
 pub fn create(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
     let directory = begin(path, shards, secret)?;
     directory.write_superblock()?;
@@ -87,6 +125,7 @@ fn make(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, Dir
     if shards == 0 || shards > model::limits::SHARDS_MAX {
         return Err(DirectoryError::Shards { asked: shards });
     }
+    refuse_missing_parent(path)?;
     make_directory(path)?;
     refuse_foreign(path)?;
     let lock = take_lock(path)?;
@@ -114,10 +153,11 @@ pub fn begin(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory
     Ok(directory)
 }
 
-/// Opens a data directory and locks it.
+/// Opens a data directory and locks it. A shard's directory may be missing: that is for its shard
+/// to say, the others can be served.
 ///
 /// # Errors
-/// `NotADirectoryOfOurs`, `Newer`, `Damaged`, `MissingShard`, `InUse`, `Io`.
+/// `NotADirectoryOfOurs`, `Newer`, `Damaged`, `InUse`, and what the system says.
 pub fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
     if !exists(path) {
         return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
@@ -130,13 +170,21 @@ pub fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
 /// same time, but no server may use it.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open`], and `MissingShard`.
 pub fn open_read_only(path: &Path) -> Result<DataDirectory, DirectoryError> {
     if !exists(path) {
         return Err(DirectoryError::NotADirectoryOfOurs { path: path.to_owned() });
     }
     let lock = take_shared_lock(path)?;
-    read(path, lock)
+    let directory = read(path, lock)?;
+    match (0..directory.shards()).find(|shard| !directory.shard_path(*shard).is_dir()) {
+        Some(shard) => Err(DirectoryError::MissingShard {
+            path: path.to_owned(),
+            shards: directory.shards(),
+            missing: shard_name(shard),
+        }),
+        None => Ok(directory),
+    }
 }
 
 /// A data directory that may be damaged, kept from servers as long as this value lives.
@@ -285,22 +333,31 @@ fn read_superblock(path: &Path) -> Result<Superblock, DirectoryError> {
 
 fn read(path: &Path, lock: Option<File>) -> Result<DataDirectory, DirectoryError> {
     let superblock = read_superblock(path)?;
-    let directory = DataDirectory { path: path.to_owned(), superblock, lock };
-    let missing = (0..directory.shards()).find(|shard| !directory.shard_path(*shard).is_dir());
-    match missing {
-        Some(shard) => Err(DirectoryError::MissingShard {
-            path: path.to_owned(),
-            shards: directory.shards(),
-            missing: shard_name(shard),
-        }),
-        None => Ok(directory),
+    Ok(DataDirectory { path: path.to_owned(), superblock, lock })
+}
+
+/// A mistyped path, or a disk that is not mounted, is not made up for.
+fn refuse_missing_parent(path: &Path) -> Result<(), DirectoryError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => return Ok(()),
+    };
+    match fs::metadata(parent) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let (path, parent) = (path.to_owned(), parent.to_owned());
+            Err(DirectoryError::NoParent { path, parent })
+        }
+        _ => Ok(()),
     }
 }
 
-/// Makes a directory where there is none, durably. Its parents are made as well.
+/// Makes a directory where there is none, durably.
 fn make_directory(path: &Path) -> Result<(), DirectoryError> {
     let make = || {
-        fs::create_dir_all(path)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -323,6 +380,9 @@ fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
             name if name.starts_with("shard-") => is_empty_directory(&entry.path()),
             _ => false,
         };
+        if !ours && !exists(path) && found.starts_with("shard-") {
+            return Err(DirectoryError::NoSuperblock { path: path.to_owned() });
+        }
         if !ours && !exists(path) {
             return Err(DirectoryError::NotEmpty { path: path.to_owned(), found });
         }
@@ -377,7 +437,19 @@ fn hold(path: &Path, lock: &File, how: FlockOperation) -> Result<(), DirectoryEr
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
-    move |error| DirectoryError::Io { doing, path, error }
+    move |error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => DirectoryError::ReadOnly { doing, path },
+        ErrorKind::PermissionDenied => {
+            let owner = fs::metadata(&path).ok().map(|found| found.uid());
+            let user = rustix::process::geteuid().as_raw();
+            DirectoryError::NotPermitted { doing, path, owner, user }
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            DirectoryError::NoSpace { doing, path }
+        }
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => DirectoryError::NotAFolder { path },
+        _ => DirectoryError::Io { doing, path, error },
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,18 @@ pub enum ListenError {
         "{address} is in use; stop whoever listens there or choose another address with --listen"
     )]
     InUse { address: SocketAddr },
-    #[error("cannot listen on {address}: {error}")]
+    #[error(
+        "{address} is an address that no interface of this machine has; choose one of its own with \
+         --listen, or 0.0.0.0 for all"
+    )]
+    NotOurs { address: SocketAddr },
+    #[error(
+        "this user may not listen on {address}: ports below {first} are the privileged's; choose a \
+         higher one with --listen, or give the server CAP_NET_BIND_SERVICE",
+        first = first_free_port()
+    )]
+    NotPermitted { address: SocketAddr },
+    #[error("cannot listen on {address}: {error}; choose another address with --listen")]
     Io { address: SocketAddr, error: io::Error },
 }
 
@@ -117,8 +128,16 @@ fn bind(address: SocketAddr, share: bool) -> Result<OwnedFd, ListenError> {
     };
     open().map_err(|errno| match errno {
         rustix::io::Errno::ADDRINUSE => ListenError::InUse { address },
+        rustix::io::Errno::ADDRNOTAVAIL => ListenError::NotOurs { address },
+        rustix::io::Errno::ACCESS => ListenError::NotPermitted { address },
         errno => ListenError::Io { address, error: errno.into() },
     })
+}
+
+/// The first port that anyone may listen on.
+fn first_free_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 fn local(socket: &OwnedFd, address: SocketAddr) -> Result<SocketAddr, ListenError> {

@@ -72,7 +72,31 @@ fn a_log_without_a_superblock_is_not_taken_for_empty() {
     drop(create(&path, 1, SECRET).unwrap());
     fs::write(path.join("shard-0000/segment-00000000000000000001"), "x").unwrap();
     fs::remove_file(path.join(SUPERBLOCK_NAME)).unwrap();
-    assert!(matches!(create(&path, 1, SECRET), Err(DirectoryError::NotEmpty { .. })));
+    let refused = create(&path, 1, SECRET).unwrap_err();
+    assert!(matches!(refused, DirectoryError::NoSuperblock { .. }), "{refused}");
+}
+
+#[test]
+fn a_place_that_cannot_be_is_named() {
+    let (_keep, path) = place();
+    let refused = create(&path.join("a/b"), 1, SECRET).unwrap_err();
+    assert!(
+        matches!(&refused, DirectoryError::NoParent { parent, .. } if *parent == path.join("a"))
+    );
+    fs::write(&path, "a file").unwrap();
+    let refused = create(&path, 1, SECRET).unwrap_err();
+    assert!(matches!(refused, DirectoryError::NotAFolder { .. }), "{refused}");
+    let below = create(&path.join("data"), 1, SECRET).unwrap_err();
+    assert!(matches!(below, DirectoryError::NotAFolder { .. }), "{below}");
+}
+
+#[test]
+fn what_the_system_says_becomes_what_to_do() {
+    let say = |errno: Errno| failed("open the lock of", Path::new("/"))(errno.into()).to_string();
+    assert!(say(Errno::ROFS).contains("mounted read-only"));
+    assert!(say(Errno::ACCESS).contains("user 0's") && say(Errno::PERM).contains("chown"));
+    assert!(say(Errno::NOSPC).contains("no space left"));
+    assert!(say(Errno::IO).starts_with("cannot open the lock of /: "));
 }
 
 #[test]
@@ -80,7 +104,8 @@ fn damage_and_absence_are_named() {
     let (_keep, path) = place();
     drop(create(&path, 2, SECRET).unwrap());
     fs::remove_dir(path.join("shard-0001")).unwrap();
-    let missing = open(&path).unwrap_err();
+    open(&path).unwrap();
+    let missing = open_read_only(&path).unwrap_err();
     assert!(
         matches!(&missing, DirectoryError::MissingShard { missing, .. } if missing == "shard-0001")
     );
