@@ -13,14 +13,23 @@ pub enum OpenError {
     /// The file was written by a newer version.
     #[error("{file} has format {found}, this version reads up to {known}: use a newer corelane")]
     NewerFormat { file: String, found: u16, known: u16 },
+    /// The files are whole and lie in the wrong place. Nothing was written.
+    #[error("{file} is out of place: {what}")]
+    Misplaced { file: String, what: String },
     /// There is no manifest: this is not a log.
-    #[error("no log in this directory: it has no manifest")]
+    #[error(
+        "the log is missing: there is no manifest-0 and no manifest-1; put the shard's files back \
+         (is its disk mounted?) or restore them from a backup"
+    )]
     NotALog,
     /// `create` found a log.
     #[error("there is a log in this directory already")]
     Exists,
     /// The disk was made with another block size.
-    #[error("the log was made for blocks of {recorded} bytes, this disk needs {needed}")]
+    #[error(
+        "the log was made for blocks of {recorded} bytes, this disk needs {needed}; move the \
+         directory to a disk with smaller ones"
+    )]
     BlockSize { recorded: u32, needed: u32 },
     #[error("{doing} {file}: {error}")]
     Device { doing: &'static str, file: String, error: DeviceError },

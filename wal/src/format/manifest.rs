@@ -193,6 +193,20 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Whether all is as it should be beside the checksum that needs the directory's secret: so
+    /// looks a manifest of another directory.
+    pub fn is_whole_but_for_the_secret(bytes: &[u8]) -> bool {
+        let Some(head) = bytes.get(..HEADER_BYTES) else { return false };
+        let records_bytes = (u32_at(head, 84) as usize).checked_mul(RECORD_BYTES);
+        let records = records_bytes.and_then(|length| bytes[HEADER_BYTES..].get(..length));
+        check_start(head, MAGIC).is_ok()
+            && check_version(head).is_ok()
+            && head[92..124].iter().all(|byte| *byte == 0)
+            && records.is_some_and(|records| crc32c(records) == u32_at(head, 88))
+    }
+}
+
 impl SegmentRecord {
     fn encode(&self, to: &mut [u8; RECORD_BYTES]) {
         put_u64(to, 0, self.number);

@@ -67,6 +67,29 @@ impl SegmentHeader {
     }
 }
 
+/// What a header says of itself, whosever file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub shard: u16,
+    pub number: u64,
+    /// Its checksum is made with this directory's secret.
+    pub is_of_this_directory: bool,
+}
+
+impl Claim {
+    /// `None` where there is no segment's header at all.
+    pub fn read(bytes: &[u8], secret: &[u8; 16]) -> Option<Self> {
+        let from = bytes.get(..HEADER_BYTES)?;
+        check_start(from, MAGIC).ok()?;
+        let number = u64_at(from, 8);
+        Some(Self {
+            shard: u16_at(from, 6),
+            number,
+            is_of_this_directory: SegmentHeader::parse(from, secret, number).is_ok(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +107,10 @@ mod tests {
         );
         assert_eq!(SegmentHeader::parse(&bytes, &[9; 16], 2), Ok(header));
         assert_eq!(SegmentHeader::parse(&bytes, &[9; 16], 3), Err(FormatError::Checksum));
+        let own = Claim { shard: 1, number: 2, is_of_this_directory: true };
+        assert_eq!(Claim::read(&bytes, &[9; 16]), Some(own));
+        let foreign = Claim { is_of_this_directory: false, ..own };
+        assert_eq!(Claim::read(&bytes, &[8; 16]), Some(foreign));
+        assert_eq!(Claim::read(&[0; HEADER_BYTES], &[9; 16]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The files of the directory: what the manifest names must be there, and nothing else may count.
 
-use super::Found;
 use super::blocking::Blocking;
+use super::{Found, misplaced};
 use crate::device::{Action, FileId, LogDevice};
 use crate::error::OpenError;
 use crate::format::block::BlockHeader;
@@ -62,6 +62,7 @@ impl Found {
                 self.segments.next_number = self.segments.next_number.max(number + 1);
                 if !self.manifest.segments.iter().any(|record| record.number == number) {
                     self.refuse_if_used(disk, number, &name)?;
+                    misplaced::refuse_stray(disk, &self.config, &name)?;
                     self.leftovers.push(name);
                 }
             }

@@ -1,6 +1,7 @@
 //! Finding the manifest that counts.
 
 use super::blocking::Blocking;
+use super::misplaced;
 use crate::buffer::AlignedBuffer;
 use crate::config::WalConfig;
 use crate::device::{Action, FileId, LogDevice};
@@ -50,6 +51,7 @@ pub(super) fn open<D: LogDevice>(
     let mut best: Option<Manifest> = None;
     let mut bad: Option<(usize, FormatError)> = None;
     let mut files = [None; 2];
+    let mut foreign = 0;
     for (slot, name) in names::MANIFESTS.into_iter().enumerate() {
         let Some((file, bytes)) = disk.open(name)? else { continue };
         files[slot] = Some(file);
@@ -66,12 +68,16 @@ pub(super) fn open<D: LogDevice>(
                 let file = name.to_owned();
                 return Err(OpenError::NewerFormat { file, found, known: FORMAT });
             }
-            Err(reason) => bad = Some((slot, reason)),
+            Err(reason) => {
+                foreign += usize::from(Manifest::is_whole_but_for_the_secret(&data));
+                bad = Some((slot, reason));
+            }
         }
     }
     let Some(manifest) = best else {
         return Err(match bad {
             None => OpenError::NotALog,
+            Some(_) if foreign == files.len() => misplaced::foreign_manifests(names::MANIFESTS[0]),
             Some((slot, reason)) => OpenError::Damaged {
                 file: names::MANIFESTS[slot].to_owned(),
                 offset: 0,
@@ -88,8 +94,7 @@ pub(super) fn open<D: LogDevice>(
 fn check(manifest: &Manifest, config: &WalConfig, needed: usize) -> Result<(), OpenError> {
     let file = names::MANIFESTS[Manifest::slot(manifest.number)].to_owned();
     if manifest.shard != config.shard {
-        let reason = format!("it is of shard {}, not of shard {}", manifest.shard, config.shard);
-        return Err(OpenError::Damaged { file, offset: 6, reason });
+        return Err(misplaced::manifest_of_other_shard(file, manifest.shard, config.shard));
     }
     if needed > manifest.unit as usize {
         return Err(OpenError::BlockSize { recorded: manifest.unit, needed: needed as u32 });

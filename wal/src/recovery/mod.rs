@@ -8,6 +8,7 @@ mod checkpoint;
 mod files;
 mod footers;
 mod manifest;
+mod misplaced;
 mod replay;
 mod scan;
 mod start;
@@ -85,7 +86,11 @@ impl Wal {
         fold: &mut F,
     ) -> Result<(Wal, Recovered), OpenError> {
         let mut disk = Blocking::new(device);
-        let mut found = read_all(&mut disk, config, fold)?;
+        let read = read_all(&mut disk, config.clone(), fold);
+        let mut found = match read {
+            Ok(found) => found,
+            Err(error) => return Err(misplaced::explain(&mut disk, &config, error)),
+        };
         footers::find_those_replayed(&mut disk, &mut found);
         start::settle(&mut found, fold);
         start::go_on(disk, found)
