@@ -184,6 +184,11 @@ impl Engine {
         Err(rejection::limit(message))
     }
 
+    /// Time of the newest entry; 0 before the first.
+    pub fn newest_time_ms(&self) -> i64 {
+        self.counters.time_ms
+    }
+
     /// An entry's time: never before the one before it.
     fn stamp(&mut self, now_ms: i64) -> i64 {
         self.clock_ms = self.clock_ms.max(now_ms);

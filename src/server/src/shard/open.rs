@@ -31,7 +31,15 @@ pub struct OpenShard<'a> {
 /// Why a shard cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenShardError {
-    #[error("cannot open the directory {path}: {error}")]
+    #[error(
+        "the directory {path} is missing; put it back (is its disk mounted?) or restore it from a \
+         backup"
+    )]
+    Missing { path: String },
+    #[error(
+        "the directory {path} cannot be opened ({error}); it must be the server's user's: see its \
+         owner and permissions"
+    )]
     Directory { path: String, error: std::io::Error },
     #[error(transparent)]
     Log(#[from] wal::OpenError),
@@ -45,8 +53,13 @@ pub fn open_shard(
     order: OpenShard<'_>,
     others: &mut Vec<RingCompletion>,
 ) -> Result<ShardHost, OpenShardError> {
-    let directory =
-        |error| OpenShardError::Directory { path: order.path.display().to_string(), error };
+    let directory = |error: std::io::Error| {
+        let path = order.path.display().to_string();
+        match error.kind() {
+            std::io::ErrorKind::NotFound => OpenShardError::Missing { path },
+            _ => OpenShardError::Directory { path, error },
+        }
+    };
     let mut disk = DiskState::open(order.slot, order.path, order.block_bytes, order.access)
         .map_err(directory)?;
     let mut engine = Engine::new(order.id, EngineConfig::default());
@@ -66,6 +79,7 @@ pub fn open_shard(
     );
     let durable = wal.durable_lsn();
     engine.commit(durable);
+    crate::clock::warn_if_behind(order.id, engine.newest_time_ms());
     Ok(ShardHost {
         id: order.id,
         wal,

@@ -19,7 +19,7 @@ fn memory_folder(test: &str) -> Option<tempfile::TempDir> {
 fn memory_is_refused_and_says_memory_when_allowed() {
     let Some(folder) = memory_folder("a broker in memory") else { return };
     let data = folder.path().join("data");
-    let sentence = Launch::new(&data).try_start().unwrap_err().failed();
+    let sentence = Launch::new(&data).try_start().unwrap_err().failed_after_logs();
     assert!(sentence.contains(&format!("{} is on tmpfs", data.display())), "{sentence}");
     assert!(sentence.contains("--allow-volatile"), "{sentence}");
     assert!(!data.exists(), "nothing was made");

@@ -2,7 +2,12 @@
 //! runs the tests allows it. What it does not allow is said on stderr, and an injected error or a
 //! unit test beside the code covers the same behaviour.
 
+mod control_group;
+mod cpus;
 mod filesystems;
+mod io_uring;
+mod limits;
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

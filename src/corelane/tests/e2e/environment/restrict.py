@@ -72,8 +72,8 @@ def conditions(arguments):
     return tests
 
 
-def allow(call, arguments):
-    """One system call allowed, perhaps only with some arguments."""
+def answer(call, result, arguments):
+    """One system call answered, perhaps only with some arguments."""
     tests = conditions(arguments)
     program = [step(EQUAL, call, 0, len(tests) + 1 + bool(tests))]
     for at, test in enumerate(tests):
@@ -83,7 +83,7 @@ def allow(call, arguments):
             true, false = (0, to_the_end) if wanted else (to_the_end, 0)
             test = step(code, value, true, false)
         program.append(test)
-    program.append(step(RETURN, ALLOW))
+    program.append(step(RETURN, result))
     if tests:
         program.append(step(LOAD, NUMBER_AT))
     return b"".join(program)
@@ -98,11 +98,13 @@ def profile(path, known):
         architectures = rule.get("includes", {}).get("arches")
         if architectures and machine not in architectures:
             continue
-        if rule["action"] != "SCMP_ACT_ALLOW" or rule.get("includes", {}).get("caps"):
+        if rule.get("includes", {}).get("caps"):
             continue
+        refused = ERRNO | rule.get("errnoRet", errno.EPERM)
+        result = {"SCMP_ACT_ALLOW": ALLOW, "SCMP_ACT_ERRNO": refused}[rule["action"]]
         for name in rule["names"]:
             if name in known:
-                program += allow(known[name], rule.get("args") or [])
+                program += answer(known[name], result, rule.get("args") or [])
     if rules["defaultAction"] != "SCMP_ACT_ERRNO":
         sys.exit("the profile is no allow list")
     return program + step(RETURN, ERRNO | rules.get("defaultErrnoRet", errno.EPERM))
