@@ -29,8 +29,11 @@ pub const DRAINING_SECONDS_MAX: u64 = 10;
 pub const PEER_SILENT_SECONDS_MAX: u32 = 60;
 /// A peer that says nothing for so long is asked whether its machine is still there, seconds.
 pub const PEER_IDLE_SECONDS_MAX: u32 = 60;
-/// Descriptors of a core beside its connections: rings, eventfds, what it opens for a moment.
-pub const DESCRIPTORS_PER_CORE: u64 = 24;
+/// Descriptors of the process beside its cores: signals, what it opens for a moment.
+pub const DESCRIPTORS_PER_PROCESS: u64 = 8;
+/// Descriptors of a core beside its connections: rings, eventfds, listeners, what it opens for a
+/// moment.
+pub const DESCRIPTORS_PER_CORE: u64 = 28;
 /// Descriptors kept for the files a shard makes while it runs.
 pub const DESCRIPTORS_PER_SHARD: u64 = 32;
 /// Descriptors a shard holds, to be closed when its log needs one and there is no other.

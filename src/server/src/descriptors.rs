@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::bounds::{DESCRIPTORS_PER_CORE, DESCRIPTORS_PER_SHARD, DESCRIPTORS_SPARE_PER_SHARD};
+use crate::bounds::{
+    DESCRIPTORS_PER_CORE, DESCRIPTORS_PER_PROCESS, DESCRIPTORS_PER_SHARD,
+    DESCRIPTORS_SPARE_PER_SHARD,
+};
 
 /// The process may open fewer files than it has before its first connection.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,7 @@ pub fn connections_per_core_max(
     let limit = getrlimit(Resource::Nofile).current;
     let own = entries(&[PathBuf::from("/proc/self/fd")])
         + entries(shards)
+        + DESCRIPTORS_PER_PROCESS
         + u64::from(cores) * DESCRIPTORS_PER_CORE
         + shards.len() as u64 * DESCRIPTORS_PER_SHARD;
     let Some(fit) = fitting(configured, cores, limit, own) else {
