@@ -24,7 +24,7 @@ impl Clock {
     /// A clock that stands at this time.
     #[cfg(test)]
     pub fn at(now_ns: u64) -> Self {
-        Self { started: Instant::now(), now_ns, unix_ms: 1_000 }
+        Self { started: Instant::now(), now_ns, unix_ms: 1_000, is_behind: false }
     }
 
     /// Reads both clocks.

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::bounds::{
     DESCRIPTORS_PER_CORE, DESCRIPTORS_PER_PROCESS, DESCRIPTORS_PER_SHARD,
-    DESCRIPTORS_SPARE_PER_SHARD,
+    DESCRIPTORS_SPARE_PER_SHARD, REFUSED_GREETINGS_MAX,
 };
 
 /// The process may open fewer files than it has before its first connection.
@@ -63,7 +63,10 @@ fn fitting(configured: u32, cores: u16, limit: Option<u64>, own: u64) -> Option<
     let configured = u64::from(configured.max(1));
     let Some(limit) = limit else { return Some(configured) };
     let share = limit.saturating_sub(own) / u64::from(cores.max(1));
-    (share > 0).then(|| share.min(configured))
+    // Connections that are refused stay a moment as well. Should these be all, the spare
+    // descriptors keep the log going.
+    let clients = share.saturating_sub(REFUSED_GREETINGS_MAX as u64).max(1);
+    (share > 0).then(|| clients.min(configured))
 }
 
 fn entries(folders: &[PathBuf]) -> u64 {
@@ -106,7 +109,8 @@ mod tests {
     fn connections_get_what_the_logs_leave() {
         assert_eq!(fitting(10_000, 2, None, 100), Some(10_000));
         assert_eq!(fitting(10_000, 2, Some(1_000_000), 100), Some(10_000));
-        assert_eq!(fitting(10_000, 2, Some(1_100), 100), Some(500));
+        assert_eq!(fitting(10_000, 2, Some(1_100), 100), Some(436));
+        assert_eq!(fitting(10_000, 2, Some(150), 100), Some(1));
         assert_eq!(fitting(10_000, 2, Some(101), 100), None);
         assert_eq!(fitting(10_000, 2, Some(90), 100), None);
     }
