@@ -63,9 +63,9 @@ fn fitting(configured: u32, cores: u16, limit: Option<u64>, own: u64) -> Option<
     let configured = u64::from(configured.max(1));
     let Some(limit) = limit else { return Some(configured) };
     let share = limit.saturating_sub(own) / u64::from(cores.max(1));
-    // Connections that are refused stay a moment as well. Should these be all, the spare
-    // descriptors keep the log going.
-    let clients = share.saturating_sub(REFUSED_GREETINGS_MAX as u64).max(1);
+    // Connections that are refused stay a moment as well, at most as many as clients. Should
+    // both be too many, the spare descriptors keep the log going.
+    let clients = share.saturating_sub(REFUSED_GREETINGS_MAX as u64).max(share.div_ceil(2));
     (share > 0).then(|| clients.min(configured))
 }
 
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(fitting(10_000, 2, None, 100), Some(10_000));
         assert_eq!(fitting(10_000, 2, Some(1_000_000), 100), Some(10_000));
         assert_eq!(fitting(10_000, 2, Some(1_100), 100), Some(436));
-        assert_eq!(fitting(10_000, 2, Some(150), 100), Some(1));
+        assert_eq!(fitting(10_000, 2, Some(150), 100), Some(13));
         assert_eq!(fitting(10_000, 2, Some(101), 100), None);
         assert_eq!(fitting(10_000, 2, Some(90), 100), None);
     }
