@@ -247,12 +247,6 @@ impl Launch {
         self
     }
 
-    /// Where its log lines go, where the data directory's neighbourhood will not do.
-    pub fn log_at(mut self, file: &Path) -> Self {
-        self.log = file.to_owned();
-        self
-    }
-
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.words[2] = address.to_string();
         self
