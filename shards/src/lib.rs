@@ -14,6 +14,7 @@ mod engine;
 pub mod entry;
 mod journal;
 mod partition;
+mod placement;
 mod producer;
 mod readers;
 mod rejection;
@@ -27,6 +28,7 @@ pub use engine::{
     ReadVerdict, ReplayError, SegmentShare, SnapshotCursor, Subscribed, TopicSpec,
 };
 pub use journal::{Journal, Room};
+pub use placement::place_partitions;
 pub use producer::ProducerStates;
 pub use readers::ReaderId;
 pub use topics::TopicRecord;

@@ -301,6 +301,17 @@ impl ProducerStates {
         self.0.last().map(|producer| producer.id)
     }
 
+    /// Whether both would judge every batch alike. In which entries of a log they were written
+    /// does not count.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let run = |run: &Run| (run.first_sequence, run.records, run.first_offset);
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|(a, b)| {
+                (a.id, a.epoch, a.time_ms) == (b.id, b.epoch, b.time_ms)
+                    && a.runs.iter().map(run).eq(b.runs.iter().map(run))
+            })
+    }
+
     /// The same in pieces of at most `producers_max`, which must be above 0.
     pub fn pieces(&self, producers_max: usize) -> impl Iterator<Item = ProducerStates> {
         self.0.chunks(producers_max).map(|piece| Self(piece.to_vec()))

@@ -276,6 +276,15 @@ impl DataDirectory {
         self.superblock.block_bytes as usize
     }
 
+    /// For a directory that is begun for logs whose blocks are of this size already, bytes.
+    ///
+    /// # Panics
+    /// When the directory is finished: then it is fixed.
+    pub fn set_block_bytes(&mut self, block_bytes: u32) {
+        assert!(!self.superblock.finished, "the block size of a finished directory is fixed");
+        self.superblock.block_bytes = block_bytes;
+    }
+
     /// Whether all shards have their logs. Until then nothing in the directory was ever promised,
     /// and the logs still missing are to be made.
     #[must_use]

@@ -1,4 +1,7 @@
-//! Tools over a data directory that no server uses.
+//! Tools over a data directory that no server uses, and the copying of one that a server does.
+//!
+//! [`backup`] copies what a server keeps still for it into sets, [`restore`] makes a data directory
+//! from a set.
 //!
 //! [`read`] opens one to read what is good in it, damaged or not, and [`state`] folds a shard's
 //! log around its gaps: topics, partitions, what is kept of each and what is not. [`repair`] puts
@@ -37,11 +40,15 @@
 //! offsets stay what they were. The numbers of the log itself (LSN, sequence, incarnation) are the
 //! new directory's own.
 
+pub mod backup;
 pub mod export;
 mod log_writer;
+mod opened;
+mod overlay;
 mod ranges;
 pub mod read;
 pub mod repair;
-
+pub mod reshard;
+pub mod restore;
 pub mod rewrite;
 pub mod state;

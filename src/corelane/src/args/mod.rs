@@ -2,10 +2,12 @@
 //!
 //! Wrong usage ends the process with exit code 2 and one message on standard error.
 
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod format;
 pub mod offline;
+pub mod reshard;
 pub mod serve;
 mod value;
 
@@ -17,9 +19,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use backup::BackupCommand;
 use bench::BenchCommand;
 use client::{ConsumeArgs, DrainArgs, LogFilterArgs, ProduceArgs, StatusArgs, TopicCommand};
 use offline::{ExportArgs, RepairArgs, UpgradeArgs};
+use reshard::ReshardArgs;
 use serve::ServeArgs;
 
 /// A durable message broker: one lane per CPU core.
@@ -66,6 +70,13 @@ pub enum Command {
     Export(ExportArgs),
     /// Say whether a data directory opens with this version and what would change
     Upgrade(UpgradeArgs),
+    /// Write a stopped server's data to a new directory with another number of shards
+    Reshard(ReshardArgs),
+    /// Copy a running server's data, and make a data directory from a copy
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Print, check and explain the server's configuration
     Config {
         #[command(subcommand)]

@@ -25,6 +25,16 @@ pub enum CommandError {
     #[error("{}", client_sentence(.0))]
     Client(#[from] client::Error),
     #[error(transparent)]
+    Backup(#[from] offline::backup::BackupError),
+    #[error(transparent)]
+    Restore(#[from] offline::restore::RestoreError),
+    #[error(transparent)]
+    Reshard(#[from] offline::reshard::ReshardError),
+    #[error("the copying ended by itself: {0}")]
+    Copying(String),
+    #[error("the system gave no random bytes: {0}")]
+    Random(io::Error),
+    #[error(transparent)]
     Directory(#[from] wal::directory::DirectoryError),
     #[error(transparent)]
     Read(#[from] offline::read::ReadError),

@@ -1,6 +1,7 @@
 //! The commands. Each parses nothing and decides nothing: it calls the crate that does the work,
 //! prints what came of it, and says in one sentence what went wrong.
 
+mod backup;
 mod bench;
 mod config;
 mod connect;
@@ -12,6 +13,7 @@ mod log_filter;
 mod output;
 mod produce;
 mod repair;
+mod reshard;
 mod serve;
 mod status;
 mod topic;
@@ -51,6 +53,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Repair(args) => repair::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Reshard(args) => reshard::run(&args),
+        Command::Backup { command } => backup::run(command),
         Command::Config { command } => config::run(&command),
     };
     match result {

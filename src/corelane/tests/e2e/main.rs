@@ -1,6 +1,7 @@
 //! End to end: the real binary on a free port and a directory of its own, driven by its own
 //! commands, by the client, and by raw bytes.
 
+mod backup;
 mod commands;
 mod consume;
 mod cores;
@@ -18,6 +19,7 @@ mod limits;
 #[cfg(debug_assertions)]
 mod panics;
 mod refusing;
+mod reshard;
 mod retention;
 mod serve;
 mod small_disk;
