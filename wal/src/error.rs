@@ -10,6 +10,12 @@ pub enum OpenError {
     /// Acknowledged bytes are changed or gone. Nothing was written.
     #[error("{file} is damaged at byte {offset}: {reason}")]
     Damaged { file: String, offset: u64, reason: String },
+    /// A file that the log is made of is gone. Nothing was written.
+    #[error(
+        "{file} is missing, though the manifest names it; put it back, restore the shard from a \
+         backup, or let `corelane repair` write what is left into a new directory"
+    )]
+    Missing { file: String },
     /// The file was written by a newer version.
     #[error("{file} has format {found}, this version reads up to {known}: use a newer corelane")]
     NewerFormat { file: String, found: u16, known: u16 },

@@ -3,64 +3,12 @@
 
 mod host;
 
-use corelane_wal::device::sim::{Dice, Image, SimDisk};
-use corelane_wal::verify::{LogReport, verify_log};
-use corelane_wal::{OpenError, ReadStep};
-use host::{Entry, Host, config, created, seed};
-
-/// A log after a clean stop, with several sealed segments and two checkpoints.
-struct AtRest {
-    image: Image,
-    truth: Vec<Entry>,
-}
-
-fn at_rest(seed: u64, recycled: bool) -> AtRest {
-    let mut host = Host::open(created(seed), &[], 0, seed).unwrap();
-    host.check_reads = false;
-    host.keeps_all = !recycled;
-    while host.disk.image().names().filter(|(name, _)| name.starts_with("segment-")).count() < 6 {
-        for _ in 0..50 {
-            host.step();
-        }
-    }
-    host.checkpoint_whole();
-    for _ in 0..60 {
-        host.step();
-    }
-    host.checkpoint_whole();
-    for _ in 0..30 {
-        host.step();
-    }
-    host.settle();
-    host.shut_down();
-    AtRest { image: host.disk.image(), truth: host.truth }
-}
+use corelane_wal::device::sim::Dice;
+use host::rest::{AtRest, at_rest, audit, first_damage};
+use host::seed;
 
 fn effort() -> u64 {
     std::env::var("CORELANE_EFFORT").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
-}
-
-fn audit(image: &Image, seed: u64) -> LogReport {
-    let mut disk = SimDisk::from_image(image.clone(), seed);
-    verify_log(&mut disk, &config().secret).unwrap()
-}
-
-/// Opens and reads everything. `None`: all is there; else the file that is called damaged.
-fn first_damage(image: &Image, truth: &[Entry], seed: u64) -> Option<String> {
-    let disk = SimDisk::from_image(image.clone(), seed);
-    let mut host = match Host::open(disk, truth, truth.len() as u64, seed) {
-        Ok(host) => host,
-        Err(OpenError::Damaged { file, .. }) => return Some(file),
-        Err(OpenError::NotALog) => return Some("manifest-0".into()),
-        Err(error) => panic!("damage is called something else: {error}"),
-    };
-    match host.read_everything() {
-        Ok(()) => None,
-        Err(step) => match *step {
-            ReadStep::Damaged { file, .. } => Some(file),
-            step => panic!("damage is called something else: {step:?}"),
-        },
-    }
 }
 
 fn flip_and_judge(rest: &AtRest, name: &str, offset: u64, bit: u8, must_be_seen: bool) {

@@ -26,7 +26,7 @@ impl Found {
             let damaged =
                 |reason: String| Err(OpenError::Damaged { file: name.clone(), offset: 0, reason });
             let Some((file, bytes)) = disk.open(&name)? else {
-                return damaged("the manifest names this segment and it is missing".to_owned());
+                return Err(OpenError::Missing { file: name });
             };
             if bytes != record.bytes {
                 return damaged(format!("it has {bytes} bytes and should have {}", record.bytes));

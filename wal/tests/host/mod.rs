@@ -5,6 +5,7 @@
 
 pub mod fold;
 pub mod read;
+pub mod rest;
 
 use std::collections::BTreeMap;
 
