@@ -218,10 +218,11 @@ impl Run<'_> {
 
     /// Load, with peers that make the server hold all they can.
     async fn press(&mut self) -> Result<(), ScenarioError> {
-        let peers = self.greedy_peers(PEERS).await?;
+        let mut peers = self.greedy_peers(PEERS).await?;
         let began = Instant::now();
         while began.elapsed() < UNDER_LIMIT {
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(50)).await;
+            peers.iter_mut().for_each(Peer::push_frame);
             self.check_alive().await?;
         }
         drop(peers);
@@ -235,7 +236,7 @@ impl Run<'_> {
             let greedy = Peer::connect(self.launch.address).and_then(|mut peer| {
                 match at % 2 {
                     0 => peer.subscribe(handle)?,
-                    _ => peer.begin_frame(MIB as usize)?,
+                    _ => peer.begin_frame()?,
                 }
                 Ok(peer)
             });

@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a peer that never reads allows the server to send.
 const CREDIT_BYTES: u64 = 64 << 20;
 /// What a peer that stops in the middle has said it would send.
-const FRAME_BYTES: usize = 4 << 20;
+const FRAME_BYTES: usize = 15 << 20;
 /// Connection attempts under way at once.
 const ATTEMPTS_AT_ONCE: usize = 1_000;
 
@@ -22,6 +22,8 @@ const ATTEMPTS_AT_ONCE: usize = 1_000;
 #[derive(Debug)]
 pub struct Peer {
     stream: TcpStream,
+    /// Of a frame it has begun, all but the last.
+    frame_bytes_left: usize,
 }
 
 impl Peer {
@@ -29,7 +31,7 @@ impl Peer {
     pub fn connect(server: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&server, CONNECT_TIMEOUT)?;
         stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
-        let mut peer = Self { stream };
+        let mut peer = Self { stream, frame_bytes_left: 0 };
         let hello = Hello {
             version_min: PROTOCOL_VERSION,
             version_max: PROTOCOL_VERSION,
@@ -52,18 +54,28 @@ impl Peer {
         self.stream.write_all(&bytes)
     }
 
-    /// Sends `bytes` of a frame that has many more, as far as the server takes them.
-    pub fn begin_frame(&mut self, bytes: usize) -> io::Result<()> {
+    /// Begins a frame that will never be whole.
+    pub fn begin_frame(&mut self) -> io::Result<()> {
         let header = FrameHeader::new(kind::PRODUCE, 3, FRAME_BYTES);
+        let mut bytes = header.length.to_le_bytes().to_vec();
+        bytes.extend([header.version, header.flags]);
+        bytes.extend(header.kind.to_le_bytes());
+        bytes.extend(header.correlation.to_le_bytes());
+        self.stream.write_all(&bytes)?;
         self.stream.set_nonblocking(true)?;
-        let mut text = header.length.to_le_bytes().to_vec();
-        text.extend([header.version, header.flags]);
-        text.extend(header.kind.to_le_bytes());
-        text.extend(header.correlation.to_le_bytes());
-        text.resize(text.len() + bytes.min(FRAME_BYTES - 1), 0);
-        match self.stream.write(&text) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(()),
+        self.frame_bytes_left = FRAME_BYTES - 1;
+        self.push_frame();
+        Ok(())
+    }
+
+    /// Sends as much of the frame as the server takes now. It may also have closed by now.
+    pub fn push_frame(&mut self) {
+        const ZEROS: &[u8] = &[0; 64 * 1024];
+        while self.frame_bytes_left > 0 {
+            match self.stream.write(&ZEROS[..self.frame_bytes_left.min(ZEROS.len())]) {
+                Ok(written) if written > 0 => self.frame_bytes_left -= written,
+                _ => return,
+            }
         }
     }
 
