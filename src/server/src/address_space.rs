@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::bounds::WAITING_BYTES_MAX;
+use crate::budgets::{output_bytes_per_core_max, waiting_bytes_max};
 use crate::config::ServerConfig;
 
 const MIB: u64 = 1 << 20;
@@ -42,10 +42,12 @@ fn check_against(limit: Option<u64>, needed: u64) -> Result<(), AddressSpaceErro
 fn needed_bytes(config: &ServerConfig, shards: u16) -> u64 {
     let storage = &config.storage;
     let executor = &config.executor;
-    let per_shard = storage.backlog_bytes.saturating_add(WAITING_BYTES_MAX as u64);
+    let per_shard =
+        storage.backlog_bytes.saturating_add(waiting_bytes_max(storage.backlog_bytes) as u64);
     let received = u64::from(executor.receive_buffers) * u64::from(executor.receive_buffer_bytes);
     let per_core = CORE_BYTES
         .saturating_add(config.partial_frame_bytes_per_core as u64)
+        .saturating_add(output_bytes_per_core_max(config.partial_frame_bytes_per_core) as u64)
         .saturating_add(received);
     FIXED_BYTES
         .saturating_add(storage.cache_bytes)

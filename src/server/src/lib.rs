@@ -7,6 +7,7 @@
 mod address_space;
 mod admission;
 mod bounds;
+mod budgets;
 mod clock;
 pub mod config;
 mod connection;

@@ -15,6 +15,7 @@ use wal::directory::DirectoryError;
 
 use crate::address_space::{self, AddressSpaceError};
 use crate::admission::Admission;
+use crate::budgets;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
 use crate::data::OpenData;
@@ -87,11 +88,12 @@ const GLOMMIO_PREEMPT: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// Whatever keeps it from starting; everything started is stopped again.
-pub fn run(config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(), StartError> {
+pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(), StartError> {
     crate::logging::log_panics();
     ring::prepare_process();
     ring::probe()?;
     let mut data = OpenData::open(&config)?;
+    budgets::fit(&mut config, data.directory.shards());
     address_space::check(&config, data.directory.shards())?;
     let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
     let map = ShardMap::new(data.directory.shards(), cores);
@@ -184,6 +186,9 @@ fn core_starts(
                 connections_max: data.connections_per_core_max,
                 in_flight_bytes_max: config.in_flight_bytes_per_connection,
                 partial_frame_bytes_max: config.partial_frame_bytes_per_core,
+                output_bytes_max: budgets::output_bytes_per_core_max(
+                    config.partial_frame_bytes_per_core,
+                ),
                 held_buffers_max: usize::from(config.executor.receive_buffers) / 2,
                 shutdown_timeout_ns: config.shutdown_timeout_ms * 1_000_000,
             },

@@ -5,9 +5,7 @@ use model::{ErrorCode, Rejection, Reply, Request, ShardId};
 use protocol::{FRAME_HEADER_BYTES, FrameHeader, kind};
 
 use super::{Core, gather, unknown_shard, work};
-use crate::bounds::{
-    OUTPUT_BYTES_MAX, OUTPUT_BYTES_PER_CORE_MAX, OUTPUT_BYTES_SPARED, REQUEST_COST_MIN,
-};
+use crate::bounds::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_SPARED, REQUEST_COST_MIN};
 use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
 use crate::core::sockets::malformed;
 use crate::message::{ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardRequest};
@@ -48,7 +46,7 @@ impl Core {
             let own = connection.output.own_bytes();
             if connection.in_flight_bytes > self.config.in_flight_bytes_max
                 || waiting > OUTPUT_BYTES_MAX
-                || own > OUTPUT_BYTES_SPARED && self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX
+                || own > OUTPUT_BYTES_SPARED && self.output_bytes > self.config.output_bytes_max
             {
                 self.stall(id, Stall::InFlight);
                 return done;
@@ -171,7 +169,7 @@ impl Core {
     /// Whether a long answer had better wait: the core's answers are at their bound, and this
     /// connection has not taken all of its own.
     fn output_is_full(&mut self, id: ConnectionId) -> bool {
-        self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX
+        self.output_bytes > self.config.output_bytes_max
             && self.connections.get_mut(id).is_some_and(|c| c.output.own_bytes() > 0)
     }
 

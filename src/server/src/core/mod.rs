@@ -61,6 +61,8 @@ pub struct CoreConfig {
     pub connections_max: usize,
     pub in_flight_bytes_max: usize,
     pub partial_frame_bytes_max: usize,
+    /// Of replies not yet sent, over all connections.
+    pub output_bytes_max: usize,
     /// Receive buffers that frames not yet whole may hold.
     pub held_buffers_max: usize,
     pub shutdown_timeout_ns: u64,

@@ -8,8 +8,8 @@ use ring::ReceivedBuffer;
 
 use super::{Core, ShardSlot};
 use crate::bounds::{
-    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, OUTPUT_BYTES_PER_CORE_MAX,
-    OUTPUT_STUCK_SECONDS_MAX, PARTIAL_FRAME_SECONDS_MAX, PARTIAL_FRAME_STUCK_SECONDS_MAX,
+    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, OUTPUT_STUCK_SECONDS_MAX,
+    PARTIAL_FRAME_SECONDS_MAX, PARTIAL_FRAME_STUCK_SECONDS_MAX,
 };
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
@@ -158,7 +158,7 @@ impl Core {
     pub(super) fn reap_silent(&mut self) {
         let now = self.clock.now_ns();
         let older = |since: u64, seconds: u64| now.saturating_sub(since) > seconds * 1_000_000_000;
-        let output_full = self.output_bytes > OUTPUT_BYTES_PER_CORE_MAX;
+        let output_full = self.output_bytes > self.config.output_bytes_max;
         let frames_wait = self.others_wait_for_memory();
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };

@@ -33,6 +33,7 @@ fn core() -> Core {
             connections_max: 100,
             in_flight_bytes_max: 1 << 20,
             partial_frame_bytes_max: PARTIAL_BYTES_MAX,
+            output_bytes_max: crate::bounds::OUTPUT_BYTES_PER_CORE_MAX,
             // Every frame not yet whole is copied out of the receive pool.
             held_buffers_max: 0,
             shutdown_timeout_ns: 1_000_000_000,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::pending::{AckRun, Waiting};
 use super::{LogJournal, ShardHost};
-use crate::bounds::{PENDING_REPLIES_MAX, WAITING_BYTES_MAX};
+use crate::bounds::PENDING_REPLIES_MAX;
 use crate::clock::Clock;
 use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce, ReplyTo};
 use crate::outbox::Outbox;
@@ -151,7 +151,7 @@ impl ShardHost {
         let bytes = bytes_of(&produce);
         if self.waiting.is_empty() && !self.is_full(bytes) {
             self.append_remote(clock, &produce, out);
-        } else if self.waiting_bytes + bytes <= WAITING_BYTES_MAX {
+        } else if self.waiting_bytes + bytes <= self.waiting_bytes_max {
             self.waiting_bytes += bytes;
             let deadline_ns = clock.deadline_ns(produce.deadline_ms);
             self.waiting.push_back(WaitingProduce { deadline_ns, produce });

@@ -55,6 +55,7 @@ pub struct ShardHost {
     /// Publishes of other cores that wait for room in the log's backlog.
     waiting: VecDeque<acks::WaitingProduce>,
     waiting_bytes: usize,
+    waiting_bytes_max: usize,
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
     /// An entry not yet durable, and since when that is so: about the oldest there is.

@@ -9,6 +9,7 @@ use wal::{Fold, Wal, WalConfig};
 
 use super::{DiskState, RingDevice, ShardHost};
 use super::{pending::Pending, reader_table::Readers, retention::Retention};
+use crate::budgets::waiting_bytes_max;
 use crate::message::{PartitionSpec, ReportedPartition};
 
 /// What is needed to open one shard.
@@ -60,6 +61,7 @@ pub fn open_shard(
             _ => OpenShardError::Directory { path, error },
         }
     };
+    let waiting_bytes_max = waiting_bytes_max(order.wal.backlog_bytes);
     let mut disk = DiskState::open(order.slot, order.path, order.block_bytes, order.access)
         .map_err(directory)?;
     let mut engine = Engine::new(order.id, EngineConfig::default());
@@ -93,6 +95,7 @@ pub fn open_shard(
         retention: Retention::new(order.retention_check_ms),
         waiting: std::collections::VecDeque::new(),
         waiting_bytes: 0,
+        waiting_bytes_max,
         stalled: Vec::new(),
         undurable: None,
         failed: None,
