@@ -18,6 +18,8 @@ pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const GREETING_SECONDS_MAX: u64 = 10;
 /// A core with fewer connections keeps those it accepts, however few the others have.
 pub const BALANCE_CONNECTIONS_MIN: u32 = 8;
+/// Connections of operators on one core: beyond all other bounds, but no way around them.
+pub const OPERATORS_PER_CORE_MAX: usize = 16;
 /// Refused connections of a core that wait to say Hello and be told why; past this they are told
 /// and closed at once.
 pub const REFUSED_GREETINGS_MAX: usize = 64;

@@ -191,6 +191,11 @@ pub enum Message {
     CoreStatus {
         reply_to: ReplyTo,
     },
+    /// Answered with the core's status, once the core goes by it.
+    Drain {
+        order: DrainOrder,
+        reply_to: ReplyTo,
+    },
     // answers
     ProduceAck {
         connection: ConnectionId,
@@ -252,7 +257,6 @@ pub enum Message {
         socket: OwnedFd,
         peer: Option<SocketAddr>,
     },
-    Drain(DrainOrder),
     /// No log's files need be kept for this backup any more.
     ReleaseLogs {
         backup: u64,
@@ -270,6 +274,7 @@ impl Message {
                 | Self::Request { .. }
                 | Self::TopicRequest { .. }
                 | Self::CoreStatus { .. }
+                | Self::Drain { .. }
         )
     }
 

@@ -60,16 +60,21 @@ fn connections(status: &ServerStatus, core: Option<CoreId>) -> u32 {
 }
 
 fn text(args: &DrainArgs, left: u32) -> String {
+    let drained = left == 0;
     let what = args.core.map_or_else(|| "the server".to_owned(), |core| format!("core {core}"));
+    let left = match left {
+        1 => "1 connection is left".to_owned(),
+        left => format!("{left} connections are left"),
+    };
     match (args.undo, args.wait) {
         (true, _) => format!("{what} takes clients again\n"),
         (false, None) => format!(
-            "{what} is being drained, {left} connections left; `corelane status` shows how far it \
+            "{what} is being drained, {left}; `corelane status` shows how far it \
              is\n"
         ),
-        (false, Some(_)) if left == 0 => format!("{what} is drained: no clients are left\n"),
+        (false, Some(_)) if drained => format!("{what} is drained: no clients are left\n"),
         (false, Some(_)) => format!(
-            "{what} is being drained, but {left} connections are left: raise --wait above the \
+            "{what} is being drained, but {left}: raise --wait above the \
              grace and the longest request, or look at `corelane status`\n"
         ),
     }

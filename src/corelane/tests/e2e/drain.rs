@@ -93,7 +93,7 @@ fn a_drained_server_lets_only_operators_in() {
     let mut client = Wire::open(server.address);
     let run = server.run(&["drain", "--wait", "0", "--grace", "60s"]);
     assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.text().contains("1 connections are left"), "{run:?}");
+    assert!(run.text().contains("1 connection is left"), "{run:?}");
     client.frame().go_away();
     let mut refused = Wire::silent(server.address);
     refused.send(&hello());

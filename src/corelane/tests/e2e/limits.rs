@@ -116,6 +116,47 @@ fn an_operator_is_served_its_own_and_nothing_else() {
     strange.produce(handle, model::AckLevel::Durable, &batch).ack();
 }
 
+/// Saying Hello as an operator is no way around the bounds.
+#[test]
+fn operators_have_a_bound_of_their_own() {
+    let folder = folder();
+    let launch = Launch::new(&folder.path().join("data"));
+    let server = launch.set("CORELANE_SERVER_CONNECTIONS_PER_ADDRESS_MAX", "1").start();
+    let mut client = Wire::open(server.address);
+    let mut operators = Vec::new();
+    let refused = loop {
+        let mut operator = Wire::silent(server.address);
+        operator.send(&operator_hello());
+        let frame = operator.frame();
+        if frame.header.kind != protocol::kind::HELLO_REPLY {
+            assert!(operator.until_closed().is_empty());
+            break frame.rejection();
+        }
+        operators.push(operator);
+        assert!(operators.len() <= 16);
+    };
+    assert_eq!((operators.len(), refused.code), (16, ErrorCode::TooManyConnections));
+    assert!(refused.message.contains("operators"), "{refused}");
+    client.check_alive();
+    drop(operators);
+    wait_for("an operator's place", || (server.run(&["status"]).code == Some(0)).then_some(()));
+}
+
+#[test]
+fn the_log_filter_is_changed_while_the_server_runs() {
+    let folder = folder();
+    let server = Launch::new(&folder.path().join("data")).start();
+    server.create("before", 1);
+    assert!(!server.log().contains("connected"), "{}", server.log());
+    let run = server.run(&["log-filter", "info,corelane_server=debug"]).ok();
+    assert!(run.text().contains("info,corelane_server=debug"), "{run:?}");
+    server.create("after", 1);
+    assert!(server.log().contains("log filter changed"), "{}", server.log());
+    assert!(server.log().contains(" connected"), "{}", server.log());
+    let refused = server.run(&["log-filter", "a=b=c"]).failed();
+    assert!(refused.contains("is not understood"), "{refused}");
+}
+
 /// A change of topics that takes longer than its client waits: the client is told in time, and the
 /// change comes to its end.
 #[test]

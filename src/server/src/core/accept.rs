@@ -8,7 +8,8 @@ use model::{CoreId, ErrorCode, Rejection};
 
 use super::Core;
 use crate::bounds::{
-    BALANCE_CONNECTIONS_MIN, PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX, REFUSED_GREETINGS_MAX,
+    BALANCE_CONNECTIONS_MIN, OPERATORS_PER_CORE_MAX, PEER_IDLE_SECONDS_MAX,
+    PEER_SILENT_SECONDS_MAX, REFUSED_GREETINGS_MAX,
 };
 use crate::message::{ConnectionId, Message};
 
@@ -117,14 +118,29 @@ impl Core {
         self.connections.len().saturating_sub(self.operators + self.refused_greetings)
     }
 
-    /// The connection has shown itself to be an operator's: no bound keeps it out.
-    pub(super) fn let_operator_in(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+    /// The connection has shown itself to be an operator's: no bound keeps it out but that of
+    /// operators. Returns false, with the connection refused, at that one.
+    pub(super) fn let_operator_in(&mut self, id: ConnectionId, correlation: u64) -> bool {
+        let full = self.operators >= OPERATORS_PER_CORE_MAX;
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        if full {
+            let text = format!(
+                "core {} has {OPERATORS_PER_CORE_MAX} connections of operators, the most it takes; \
+                 close some and try again",
+                self.config.core
+            );
+            let rejection = Rejection::new(ErrorCode::TooManyConnections, text);
+            let waited = connection.refusal.replace(Box::new(rejection)).is_some();
+            self.refused_greetings += usize::from(!waited);
+            self.refuse_greeting(id, correlation);
+            return false;
+        }
         connection.operator = true;
         self.operators += 1;
         if connection.refusal.take().is_some() {
             self.refused_greetings -= 1;
         }
+        true
     }
 
     /// Tells a refused client why, now that it has said Hello. Returns false when it is not refused.
@@ -164,6 +180,9 @@ fn peer_text(peer: Option<SocketAddr>) -> String {
 
 fn log_refused(peer: Option<SocketAddr>, rejection: &Rejection) {
     let peer = peer_text(peer);
+    if rejection.code == ErrorCode::Draining {
+        return tracing::info!(peer, reason = %rejection.message, "connection refused");
+    }
     tracing::warn!(peer, reason = %rejection.message, "connection refused");
 }
 

@@ -4,7 +4,8 @@
 use model::{CoreId, ErrorCode, Rejection, Reply};
 
 use super::Core;
-use crate::connection::{Phase, Subscription};
+use super::gather::Question;
+use crate::connection::{Phase, Stall, Subscription};
 use crate::message::{ConnectionId, DrainOrder, Message, Origin};
 
 /// Which cores are being emptied, as one core knows it.
@@ -45,14 +46,21 @@ pub fn leaving_rejection() -> Rejection {
 }
 
 impl Core {
-    /// An operator asks for a drain or its end: every core is told.
-    pub(super) fn on_drain_request(&mut self, origin: Origin, order: DrainOrder) {
+    /// A drain or its end is asked for: every core is told, and the answer is sent when every core
+    /// goes by it.
+    pub(super) fn on_drain_request(
+        &mut self,
+        origin: Origin,
+        order: DrainOrder,
+    ) -> Result<(), Stall> {
         let cores = self.map.cores().count();
         if let Some(core) = order.core.filter(|core| usize::from(core.0) >= cores) {
             let text = format!("there is no core {core}; this server has cores 0 to {}", cores - 1);
             let rejection = Rejection::new(ErrorCode::InvalidArgument, text);
-            return self.answer_now(origin, &Reply::Rejected(rejection));
+            self.answer_now(origin, &Reply::Rejected(rejection));
+            return Ok(());
         }
+        self.begin_gather(origin, Question::Drain(order))?;
         let what =
             order.core.map_or_else(|| "every core".to_owned(), |core| format!("core {core}"));
         let peer = self.connections.get_mut(origin.connection).map(|found| found.peer_text());
@@ -62,10 +70,7 @@ impl Core {
         } else {
             tracing::info!(peer, what, grace_ms = order.grace_ms, "drain begun: clients are moved");
         }
-        for core in self.map.cores() {
-            self.out.send(core, Message::Drain(order));
-        }
-        self.answer_now(origin, &Reply::DrainSet);
+        Ok(())
     }
 
     pub(super) fn on_drain(&mut self, order: DrainOrder) {

@@ -221,9 +221,12 @@ impl Core {
             return self.close_with(id, header.correlation, &rejection);
         }
         let features = hello.features & protocol::FEATURE_OPERATOR;
-        if features == protocol::FEATURE_OPERATOR {
-            self.let_operator_in(id);
-        } else if self.refuse_greeting(id, header.correlation) {
+        let refused = if features == protocol::FEATURE_OPERATOR {
+            !self.let_operator_in(id, header.correlation)
+        } else {
+            self.refuse_greeting(id, header.correlation)
+        };
+        if refused {
             return;
         }
         self.counters.accepted += 1;
@@ -280,7 +283,7 @@ impl Core {
                 self.answer_now(origin, &reply);
             }
             Request::Drain { core, undo, grace_ms } => {
-                self.on_drain_request(origin, DrainOrder { core, undo, grace_ms });
+                self.on_drain_request(origin, DrainOrder { core, undo, grace_ms })?;
             }
             Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes)?,
             Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription)?,

@@ -9,13 +9,17 @@ use slab::Slab;
 use super::{Core, ShardSlot};
 use crate::bounds::GATHERS_PER_CORE_MAX;
 use crate::connection::Stall;
-use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardAnswer, ShardRequest};
+use crate::message::{
+    ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardAnswer, ShardRequest,
+};
 
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Question {
     Status,
     Describe(Arc<TopicInfo>),
+    /// No question: every core is to go by this, and says when it does.
+    Drain(DrainOrder),
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,7 @@ impl Core {
         }
         let shards: Vec<ShardId> = match &question {
             Question::Status => (0..self.map.shards()).map(ShardId).collect(),
+            Question::Drain(_) => Vec::new(),
             Question::Describe(topic) => {
                 let mut shards: Vec<_> = topic.partitions.iter().map(|p| p.shard).collect();
                 shards.sort();
@@ -57,15 +62,16 @@ impl Core {
             }
         };
         let cores: Vec<_> = match &question {
-            Question::Status => self.map.cores().collect(),
+            Question::Status | Question::Drain(_) => self.map.cores().collect(),
             Question::Describe(_) => Vec::new(),
         };
         if let Some(connection) = self.connections.get_mut(origin.connection) {
             connection.in_flight_bytes += origin.cost as usize;
         }
-        let topic = match &question {
-            Question::Status => None,
-            Question::Describe(topic) => Some(topic.id),
+        let (topic, drain) = match &question {
+            Question::Status => (None, None),
+            Question::Describe(topic) => (Some(topic.id), None),
+            Question::Drain(order) => (None, Some(*order)),
         };
         let id = self.gathers.open.insert(Gather {
             origin,
@@ -78,7 +84,11 @@ impl Core {
         let reply_to =
             ReplyTo::Gather { core: self.out.core(), id: u32::try_from(id).unwrap_or(u32::MAX) };
         for core in cores {
-            self.out.send(core, Message::CoreStatus { reply_to });
+            let message = match drain {
+                None => Message::CoreStatus { reply_to },
+                Some(order) => Message::Drain { order, reply_to },
+            };
+            self.out.send(core, message);
         }
         for shard in shards {
             let request = Box::new(match topic {
@@ -112,6 +122,7 @@ impl Core {
                 Reply::TopicDescription { topic, partitions: gather.partitions }
             }
             Question::Status => self.server_status(gather.cores, gather.shards),
+            Question::Drain(_) => Reply::DrainSet,
         };
         self.push_reply(gather.origin.connection, gather.origin.correlation, &reply);
         self.release(gather.origin.connection, gather.origin.cost);

@@ -66,6 +66,11 @@ impl Core {
                 let status = ShardAnswer::Core(self.core_status());
                 self.send_answer(reply_to, status);
             }
+            Message::Drain { order, reply_to } => {
+                self.on_drain(order);
+                let status = ShardAnswer::Core(self.core_status());
+                self.send_answer(reply_to, status);
+            }
             Message::ProduceAck { connection, first_correlation, ack, cost } => {
                 self.scratch.clear();
                 protocol::put_produce_ack(&mut self.scratch, &ack, first_correlation);
@@ -119,7 +124,6 @@ impl Core {
                 }
             }
             Message::HandOver { socket, peer } => self.take_in(socket, peer),
-            Message::Drain(order) => self.on_drain(order),
             Message::ReleaseLogs { backup } => self.release_logs(backup),
             Message::Metadata(change) => self.metadata.apply(change),
             Message::ShardReport(report) => {
