@@ -129,6 +129,12 @@ impl CoreLoop {
             out.send(start.map.core_of(ShardId(0)), Message::ShardReport(Box::new(opened.1)));
             shards.push(opened.0);
         }
+        let mut clock = Clock::new();
+        for slot in &shards {
+            if let ShardSlot::Open(host) = slot {
+                clock.start_from(host.id, host.engine().newest_time_ms());
+            }
+        }
         let mut metadata = Metadata::new();
         metadata.set_cores(start.addresses);
         let coordinator =
@@ -136,7 +142,7 @@ impl CoreLoop {
         let mut core = Core {
             config: start.config,
             ring,
-            clock: Clock::new(),
+            clock,
             map: start.map,
             connections: ConnectionTable::new(core),
             shards,

@@ -81,7 +81,6 @@ pub fn open_shard(
     );
     let durable = wal.durable_lsn();
     engine.commit(durable);
-    crate::clock::warn_if_behind(order.id, engine.newest_time_ms());
     Ok(ShardHost {
         id: order.id,
         wal,
