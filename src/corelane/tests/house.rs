@@ -111,6 +111,29 @@ fn unsafe_stands_only_where_it_may_and_says_why() {
     }
 }
 
+#[test]
+fn unsafe_is_counted_in_the_architecture() {
+    let mut found = BTreeMap::new();
+    for (path, text) in sources() {
+        let count = text.lines().filter(|line| has_unsafe(line)).count();
+        if count > 0 {
+            found.insert(path.display().to_string(), count);
+        }
+    }
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let section = page.split_once("## Unsafe\n").expect("a section on unsafe").1;
+    let written: BTreeMap<String, usize> = section
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let path = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+            Some((path.to_owned(), cells.next()?.parse().ok()?))
+        })
+        .collect();
+    assert_eq!(written, found, "the table of docs/architecture.md (left) is not what stands there");
+}
+
 fn has_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     [" {", " impl", " fn", " extern"].iter().any(|form| code.contains(&format!("unsafe{form}")))

@@ -124,6 +124,12 @@ impl MeshEnd {
             if self.outboxes[to].is_empty() {
                 continue;
             }
+            if self.mesh.queue(from, to).is_full() {
+                // Nothing is moved in vain: there may be tens of thousands.
+                all_out = false;
+                self.mesh.wake(CoreId(u16::try_from(to).unwrap_or(u16::MAX)));
+                continue;
+            }
             let mut outbox = std::mem::take(&mut self.outboxes[to]);
             let mut sent = false;
             while !outbox.is_empty() {

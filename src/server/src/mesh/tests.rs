@@ -226,3 +226,18 @@ fn nothing_is_missed_between_the_last_look_and_the_sleep() {
         assert!(sender.join().unwrap() >= count);
     }
 }
+
+#[test]
+fn what_has_no_answer_is_bounded_as_well() {
+    let (mut end, _other) = pair(1);
+    // No one takes them: one batch fits the queue, the rest stays.
+    for _ in 0..2 {
+        while end.room_for_notice(ONE).is_ok() {
+            end.send(ONE, answer(0));
+        }
+        assert!(!end.flush());
+    }
+    assert_eq!(end.room_for_notice(ONE), Err(Stall::Mesh(ONE)));
+    assert!(!end.has_room(ONE), "requests wait behind it");
+    assert!(end.room_for_notice(ZERO).is_ok());
+}
