@@ -60,6 +60,10 @@ pub const WORK_PER_TURN: u32 = 16_384;
 /// Questions that many parts of the server answer (status, a topic's description), under way on one
 /// core; further ones wait.
 pub const GATHERS_PER_CORE_MAX: usize = 4;
+/// After a question about a topic of more partitions than this, a core rests from such questions...
+pub const GATHER_PARTITIONS_FREE: usize = 256;
+/// ...for so long for each of the others: several times what answering takes.
+pub const GATHER_REST_NS_PER_PARTITION: u64 = 1_000;
 /// What a request that is no publish counts in flight at least, bytes: what is kept for it.
 pub const REQUEST_COST_MIN: u32 = 1_024;
 /// Topic changes under way; further ones are refused as `busy`.

@@ -7,7 +7,7 @@ use model::{Reply, ShardId, TopicInfo};
 use slab::Slab;
 
 use super::{Core, ShardSlot};
-use crate::bounds::GATHERS_PER_CORE_MAX;
+use crate::bounds::{GATHER_PARTITIONS_FREE, GATHER_REST_NS_PER_PARTITION, GATHERS_PER_CORE_MAX};
 use crate::connection::Stall;
 use crate::message::{
     ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardAnswer, ShardRequest,
@@ -25,12 +25,26 @@ pub enum Question {
 #[derive(Debug, Default)]
 pub struct Gathers {
     open: Slab<Gather>,
+    /// Nothing is asked before, nanoseconds of the core's clock: a wide question has just been.
+    rest_until_ns: u64,
 }
 
 impl Gathers {
     /// How many more questions may be asked now.
-    pub fn room(&self) -> usize {
+    pub fn room(&self, now_ns: u64) -> usize {
+        if now_ns < self.rest_until_ns {
+            return 0;
+        }
         GATHERS_PER_CORE_MAX.saturating_sub(self.open.len())
+    }
+
+    /// A topic of many partitions costs the core time: others get several times as much before the
+    /// next one.
+    fn rest_after(&mut self, question: &Question, now_ns: u64) {
+        if let Question::Describe(topic) = question {
+            let wide = topic.partitions.len().saturating_sub(GATHER_PARTITIONS_FREE) as u64;
+            self.rest_until_ns = now_ns + wide * GATHER_REST_NS_PER_PARTITION;
+        }
     }
 }
 
@@ -48,9 +62,10 @@ struct Gather {
 impl Core {
     /// Asks all who have a part of the answer. The connection's request is counted by the messages.
     pub(super) fn begin_gather(&mut self, origin: Origin, question: Question) -> Result<(), Stall> {
-        if self.gathers.open.len() >= GATHERS_PER_CORE_MAX {
+        if self.gathers.room(self.clock.now_ns()) == 0 {
             return Err(Stall::Gathers);
         }
+        self.gathers.rest_after(&question, self.clock.now_ns());
         let shards: Vec<ShardId> = match &question {
             Question::Status => (0..self.map.shards()).map(ShardId).collect(),
             Question::Drain(_) => Vec::new(),

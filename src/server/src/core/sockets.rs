@@ -213,7 +213,7 @@ impl Core {
 
     /// Looks again at the connections that wait for room of this core.
     pub(super) fn retry_stalled(&mut self) {
-        let mut gathers = self.gathers.room();
+        let mut gathers = self.gathers.room(self.clock.now_ns());
         for id in std::mem::take(&mut self.stalled) {
             let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
                 Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
