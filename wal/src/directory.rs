@@ -54,8 +54,9 @@ pub enum DirectoryError {
     )]
     Damaged { path: PathBuf, reason: SuperblockError },
     #[error(
-        "{path} has shards with logs and no {SUPERBLOCK_NAME}; put the file back or restore it \
-         from a backup: it holds the secret without which no log of the directory can be read"
+        "{path} has shards with logs and no {SUPERBLOCK_NAME}; if a restore, repair or reshard was \
+         cut short there, remove the directory and run it again; else put the file back or \
+         restore it from a backup: it holds the secret without which no log there can be read"
     )]
     NoSuperblock { path: PathBuf },
     #[error(

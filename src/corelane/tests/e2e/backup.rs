@@ -243,7 +243,7 @@ fn a_damaged_backup_is_refused_with_file_and_byte() {
     assert!(sentence.contains(name) && sentence.contains("at byte "), "{sentence}");
     // What there is of it is no data directory.
     let refused = Launch::new(&restored).try_start().unwrap_err();
-    assert!(refused.failed_after_logs().contains("not empty"));
+    assert!(refused.failed_after_logs().contains("was cut short there"));
 
     file.write_all_at(&byte, at).unwrap();
     corelane(&["backup", "check", text(&backups)]).ok();

@@ -2,6 +2,7 @@
 //! commands, by the client, and by raw bytes.
 
 mod backup;
+mod backup_cut;
 mod commands;
 mod consume;
 mod cores;

@@ -29,12 +29,15 @@ pub(crate) struct Place {
     pub unit: usize,
 }
 
+/// Given a block; an error stops the copying.
+pub(crate) type EachBlock<'a> = &'a mut dyn FnMut(&Block) -> Result<(), BackupError>;
+
 /// Where the copy goes, and who is told of what was copied.
 pub(crate) struct Sink<'a> {
     /// `None`: nothing is written, only checked.
     pub file: Option<(&'a File, &'a Path)>,
     /// Given each block of a segment that is good.
-    pub block: Option<&'a mut dyn FnMut(&Block) -> Result<(), BackupError>>,
+    pub block: Option<EachBlock<'a>>,
     /// Told of bytes that are copied; an error stops the copying.
     pub went_on: &'a mut dyn FnMut(u64) -> Result<(), BackupError>,
 }
