@@ -86,14 +86,25 @@ impl Partition {
 
     /// Where a reader at `offset` finds the next record, as far as commit has shown.
     pub fn behind_hole(&self, offset: Offset) -> Offset {
-        match self.hole_of(offset) {
-            Some((_, to)) if to <= self.shown.next_offset => to,
-            _ => offset,
+        let mut at = offset;
+        // Holes may touch.
+        while let Some((_, to)) = self.hole_of(at).filter(|hole| hole.1 <= self.shown.next_offset) {
+            at = to;
         }
+        at
+    }
+
+    /// The newest offset up to this one that has a record; 0 without any.
+    pub fn last_with_record(&self, offset: Offset) -> Offset {
+        let mut at = offset;
+        while let Some((from, _)) = self.hole_of(at).filter(|_| at > 0) {
+            at = from.saturating_sub(1);
+        }
+        at
     }
 
     /// The hole that holds `offset`.
-    pub fn hole_of(&self, offset: Offset) -> Option<Hole> {
+    fn hole_of(&self, offset: Offset) -> Option<Hole> {
         let after = self.holes.partition_point(|(from, _)| *from <= offset);
         let hole = *self.holes.get(after.checked_sub(1)?)?;
         (offset < hole.1).then_some(hole)

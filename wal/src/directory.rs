@@ -9,6 +9,7 @@
 //! "not made yet": [`create`] leaves it unfinished, and [`DataDirectory::finish`] is called when
 //! every shard has its log.
 
+mod guess;
 mod identity;
 mod superblock;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+pub use guess::guess;
 pub use identity::{IDENTITY_BYTES, identity};
 pub use superblock::{DIRECTORY_FORMAT, SUPERBLOCK_BYTES, Superblock, SuperblockError};
 

@@ -1,11 +1,13 @@
 //! What offline tools take out of one log and put into another, and how a fold goes on where
 //! entries are gone. The server itself never calls this.
 
-use model::{ConsumerName, Lsn, Offset, StreamId, TopicId};
+use model::{ConsumerName, Lsn, Offset, PartitionHandle, Rejection, StreamId, TopicId};
 
 use crate::engine::{Engine, PartitionRecord, ReplayError};
-use crate::entry::Change;
+use crate::entry::{Change, SkipCause};
+use crate::journal::Journal;
 use crate::producer::ProducerStates;
+use crate::rejection;
 
 /// A partition's state beside its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,25 @@ impl Engine {
         })?;
         self.reveal(undo, false);
         Ok(())
+    }
+
+    /// Moves a partition on to `to`; there will be no records with the offsets before it.
+    pub fn skip_offsets(
+        &mut self,
+        now_ms: i64,
+        partition: PartitionHandle,
+        to: Offset,
+        cause: SkipCause,
+        journal: &mut impl Journal,
+    ) -> Result<Lsn, Rejection> {
+        let time_ms = self.stamp(now_ms);
+        let from = self.decided(partition)?.next_offset;
+        if to <= from {
+            let message = format!("the partition ends at offset {from}; it can only go forward");
+            return Err(rejection::invalid(&message));
+        }
+        let change = Change::OffsetsSkipped { from, to, cause };
+        self.record(time_ms, partition.stream, &change, journal)
     }
 
     /// Where the partition's next batch goes; `None` when there is no such partition.

@@ -55,9 +55,8 @@ impl Engine {
         match position {
             StartPosition::First => Ok(first),
             StartPosition::Last => {
-                let last = next.saturating_sub(1);
-                let hole = self.revealed(partition)?.hole_of(last);
-                Ok(hole.map_or(last, |(from, _)| from.saturating_sub(1)).max(first))
+                let last = self.revealed(partition)?.last_with_record(next.saturating_sub(1));
+                Ok(last.max(first))
             }
             StartPosition::Next => Ok(next),
             StartPosition::Offset(offset) => in_range(*offset, &shown).map(|()| *offset),
@@ -74,6 +73,12 @@ impl Engine {
         }
     }
 
+    /// Where a reader that stands at `offset` finds the next record: behind the offsets that have
+    /// none, if it stands before such.
+    pub fn behind_hole(&self, stream: StreamId, offset: Offset) -> Offset {
+        self.streams.get(stream).map_or(offset, |partition| partition.behind_hole(offset))
+    }
+
     /// Begins a subscription; nothing is read for it before [`Engine::add_credit`].
     pub fn subscribe(
         &mut self,
@@ -82,8 +87,8 @@ impl Engine {
         position: &StartPosition,
     ) -> Result<Subscribed, Rejection> {
         self.expect_unused(reader)?;
-        let offset = self.resolve(partition, position)?;
         let stream = partition.stream;
+        let offset = self.behind_hole(stream, self.resolve(partition, position)?);
         self.readers.insert(reader, stream, offset, Kind::Subscription { credit: 0 });
         Ok(Subscribed { stream, offset })
     }

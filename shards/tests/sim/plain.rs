@@ -52,6 +52,8 @@ pub struct PlainPartition {
     pub bytes: u64,
     pub consumers: BTreeMap<String, u64>,
     pub producers: BTreeMap<i64, PlainProducer>,
+    /// Offsets that were skipped: from, to.
+    pub holes: Vec<(u64, u64)>,
 }
 
 #[derive(Clone)]
@@ -142,7 +144,22 @@ impl PlainProducer {
 
 impl PlainPartition {
     pub fn next(&self) -> u64 {
-        self.batches.last().map_or(0, Batch::next)
+        let hole = self.holes.last().map_or(0, |hole| hole.1);
+        self.batches.last().map_or(0, Batch::next).max(hole)
+    }
+
+    fn hole_of(&self, offset: u64) -> Option<(u64, u64)> {
+        self.holes.iter().copied().find(|(from, to)| (*from..*to).contains(&offset))
+    }
+
+    /// Where a reader at `offset` goes on.
+    pub fn behind(&self, offset: u64) -> u64 {
+        self.hole_of(offset).map_or(offset, |hole| self.behind(hole.1))
+    }
+
+    /// The last offset that has a record, as far as 0.
+    pub fn last(&self) -> u64 {
+        self.batches.last().map_or(0, |batch| batch.next() - 1)
     }
 
     pub fn judge(&self, header: &BatchHeader) -> Expected {
@@ -207,6 +224,7 @@ impl Plain {
                     bytes: 0,
                     consumers: BTreeMap::new(),
                     producers: BTreeMap::new(),
+                    holes: Vec::new(),
                 };
                 let old = self.partitions.insert(stream, partition);
                 assert!(old.is_none(), "stream {stream} was given out twice");
@@ -247,6 +265,10 @@ impl Plain {
             Change::LogStartAdvanced { offset, bytes } => {
                 partition.first = offset;
                 partition.bytes -= bytes;
+            }
+            Change::OffsetsSkipped { from, to, .. } => {
+                assert_eq!(from, partition.next());
+                partition.holes.push((from, to));
             }
             Change::ProducersExpired { ids } => {
                 ids.iter().for_each(|id| assert!(partition.producers.remove(id).is_some()));

@@ -28,7 +28,7 @@ impl World {
         let (first, next) = known.map_or((0, 0), |p| (p.first, p.next()));
         let (position, expected) = match self.random.below(6) {
             0 => (StartPosition::First, first),
-            1 => (StartPosition::Last, next.max(first + 1) - 1),
+            1 => (StartPosition::Last, known.map_or(0, |p| p.last()).max(first)),
             2 => (StartPosition::Next, next),
             3 => {
                 let committed = known.and_then(|p| p.consumers.get(consumer.as_str()));
@@ -51,6 +51,7 @@ impl World {
         if self.refused(&got, refusal) {
             return;
         }
+        let expected = find(&self.shown, handle).map_or(expected, |p| p.behind(expected));
         assert_eq!(got.unwrap().offset, expected);
         let again = self.engine.subscribe(ReaderId(id), handle, &position);
         assert_eq!(again.unwrap_err().code, ErrorCode::UnknownSubscription);
@@ -154,7 +155,7 @@ impl World {
         let partition = &self.shown.partitions[&reader.stream];
         match reader.wish {
             Wish::Subscription { credit } => {
-                let position = reader.position.max(partition.first);
+                let position = partition.behind(reader.position.max(partition.first));
                 let idle = credit <= 0 || position == partition.next();
                 assert!(idle, "subscription {id} has credit and something to read, and waits");
             }
@@ -186,8 +187,10 @@ impl World {
                     panic!("a subscription does not expire")
                 };
                 assert!(deadline_ms <= self.clock_ms || min_bytes == 0);
-                assert_eq!((stream.0, next_offset), (fetch.stream, fetch.position));
-                assert_eq!(next_offset, self.shown.partitions[&fetch.stream].next());
+                let partition = &self.shown.partitions[&fetch.stream];
+                let position = partition.behind(fetch.position);
+                assert_eq!((stream.0, next_offset), (fetch.stream, position));
+                assert_eq!(next_offset, partition.next());
             }
             Effect::Ended { reader, rejection } => {
                 let ended = self.readers.remove(&reader.0).unwrap();
@@ -228,6 +231,7 @@ impl World {
             }
             Wish::Fetch { max_bytes: most, .. } => assert_eq!(u64::from(*max_bytes), *most),
         }
+        found.position = partition.behind(found.position);
         assert_eq!(*offset, found.position);
     }
 
@@ -244,7 +248,7 @@ impl World {
         }
         let batches = whole_batches(partition, offset, end_offset, u64::from(max_bytes));
         let bytes: u64 = batches.iter().map(|batch| batch.bytes).sum();
-        let next = batches.last().unwrap().next();
+        let next = partition.behind(batches.last().unwrap().next());
         assert!(batches[0].base <= offset && offset < batches[0].next(), "a batch was left out");
         assert!(batches.iter().all(|batch| batch.lsn <= self.shown.entries));
         let verdict = self.engine.read_done(reader, next, bytes);

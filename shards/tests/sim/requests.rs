@@ -1,5 +1,6 @@
 //! Requests that change the state, each with what the plain model expects of the answer.
 
+use corelane_shards::entry::SkipCause;
 use corelane_shards::{SegmentShare, TopicSpec};
 use model::{
     AckLevel, ConsumerName, ErrorCode, Lsn, PartitionIndex, ShardId, StreamId, TopicChange,
@@ -325,7 +326,25 @@ impl World {
         if goes {
             let partition = &self.decided.partitions[&stream.0];
             let left: u64 = partition.from(partition.first).map(|batch| batch.bytes).sum();
-            assert_eq!((partition.first, partition.bytes), (last_offset + 1, left));
+            let first = self.shown.partitions[&stream.0].behind(last_offset + 1);
+            assert_eq!((partition.first, partition.bytes), (first, left));
+        }
+    }
+
+    pub fn skip_offsets(&mut self) {
+        let handle = self.some_handle();
+        let known = find(&self.decided, handle).map(PlainPartition::next);
+        let to = known.unwrap_or(0) + self.random.below(9);
+        let expected = match known {
+            None => Some(ErrorCode::UnknownPartition),
+            Some(next) if to <= next => Some(ErrorCode::InvalidArgument),
+            Some(_) => self.no_room(false),
+        };
+        let (now_ms, log) = (self.now_ms, &mut self.log);
+        let got = self.engine.skip_offsets(now_ms, handle, to, SkipCause::Lost, log);
+        if !self.refused(&got, expected) {
+            self.follow();
+            assert_eq!(find(&self.decided, handle).unwrap().next(), to);
         }
     }
 

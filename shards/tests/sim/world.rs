@@ -112,6 +112,7 @@ impl World {
             95 => self.ask_everything(),
             96 if self.random.percent(40) => self.crash(),
             97 => self.compare_with_fresh_fold(),
+            98 => self.skip_offsets(),
             _ => self.drain_some_effects(),
         }
         self.log.room = Room::Yes;

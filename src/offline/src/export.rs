@@ -43,6 +43,9 @@ pub fn export<E>(
 where
     E: From<DeviceError> + From<ReadError>,
 {
+    if let Some(note) = source.note() {
+        problem(note.to_owned());
+    }
     for shard in (0..source.shards()).map(ShardId) {
         let Some(mut log) = source.shard(shard)? else {
             problem(format!("shard {shard}: its directory is missing"));

@@ -32,26 +32,43 @@ pub struct Source {
     shards: u16,
     block_bytes: usize,
     finished: bool,
+    note: Option<String>,
 }
 
 impl Source {
     /// Opens it and keeps servers from using it as long as this value lives.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let look = directory::look(path)?;
-        let superblock = look
-            .superblock
-            .map_err(|reason| ReadError::Superblock { path: path.to_owned(), reason })?;
+        let (superblock, note) = match look.superblock {
+            Ok(superblock) => (superblock, None),
+            Err(reason) => {
+                let refused = || ReadError::Superblock { path: path.to_owned(), reason };
+                let guessed = directory::guess(&look).ok_or_else(refused)?;
+                let note = format!(
+                    "corelane.dir cannot be used ({reason}); what it said was told from the logs: \
+                     {} shards",
+                    guessed.shards
+                );
+                (guessed, Some(note))
+            }
+        };
         Ok(Self {
             secret: superblock.secret,
             shards: superblock.shards,
             block_bytes: superblock.block_bytes as usize,
             finished: superblock.finished,
+            note,
             look,
         })
     }
 
     pub fn path(&self) -> &Path {
         &self.look.path
+    }
+
+    /// What is wrong with the directory's own file, in a sentence.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     pub fn shards(&self) -> u16 {

@@ -73,6 +73,8 @@ pub struct ShardFinding {
 /// What a repair would lose, or has lost.
 #[derive(Clone, Debug)]
 pub struct Losses {
+    /// What is wrong with the directory's own file.
+    pub note: Option<String>,
     pub partitions: Vec<PartitionLoss>,
     pub shards: Vec<ShardFinding>,
     /// Partitions and records that are kept.
@@ -89,7 +91,9 @@ impl Losses {
 
     /// Whether every file is as it should be.
     pub fn is_whole(&self) -> bool {
-        !self.is_any() && self.shards.iter().all(|shard| shard.gaps.is_empty())
+        !self.is_any()
+            && self.note.is_none()
+            && self.shards.iter().all(|shard| shard.gaps.is_empty())
     }
 
     pub fn records(&self) -> u64 {

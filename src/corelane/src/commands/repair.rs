@@ -52,6 +52,9 @@ type Copy<'a> = Option<(&'a Path, Written, bool)>;
 
 fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
     let mut text = String::new();
+    if let Some(note) = &losses.note {
+        line(&mut text, format_args!("{note}"));
+    }
     for shard in &losses.shards {
         let number = shard.shard;
         if shard.missing {
@@ -82,7 +85,11 @@ fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
         counted(losses.kept_partitions, "partition"),
         counted(losses.kept_records, "record")
     );
-    let lost = counted(losses.records(), "record");
+    let at_least = match losses.partitions.iter().any(|loss| loss.end_unknown) {
+        true => "at least ",
+        false => "",
+    };
+    let lost = format!("{at_least}{}", counted(losses.records(), "record"));
     match written {
         Some((to, written, good)) => {
             let to = to.display();
@@ -199,6 +206,7 @@ fn json_of(dir: &Path, losses: &Losses, written: Copy<'_>) -> Value {
     json!({
         "data_dir": dir.display().to_string(),
         "loss": losses.is_any(),
+        "note": losses.note,
         "lost_records": losses.records(),
         "kept_partitions": losses.kept_partitions,
         "kept_records": losses.kept_records,

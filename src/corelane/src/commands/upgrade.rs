@@ -13,7 +13,7 @@ use crate::args::offline::UpgradeArgs;
 
 pub fn run(args: &UpgradeArgs) -> Result<Outcome, CommandError> {
     let source = Source::open(&args.dir)?;
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = source.note().map(str::to_owned).into_iter().collect();
     let (mut entries, mut partitions, mut topics) = (0, 0, 0);
     for shard in (0..source.shards()).map(model::ShardId).filter(|_| source.is_finished()) {
         let Some(mut log) = source.shard(shard)? else {

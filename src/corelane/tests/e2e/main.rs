@@ -1,6 +1,8 @@
 //! End to end: the real binary on a free port and a directory of its own, driven by its own
 //! commands, by the client, and by raw bytes.
 
+#[path = "../../../offline/tests/golden/archive.rs"]
+mod archive;
 mod backup;
 mod backup_cut;
 mod commands;
@@ -17,6 +19,7 @@ mod harness;
 mod hostile;
 mod hostile_bounds;
 mod limits;
+mod offline;
 #[cfg(debug_assertions)]
 mod panics;
 mod refusing;

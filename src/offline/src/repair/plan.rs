@@ -57,6 +57,7 @@ impl Plan {
         let mut maker = Maker::new(&states, &views);
         maker.make_topics();
         maker.make_partitions();
+        maker.losses.note = source.note().map(str::to_owned);
         Ok(maker.finish())
     }
 }
@@ -100,6 +101,7 @@ impl<'a> Maker<'a> {
             tombstones: Vec::new(),
             shards: states.iter().map(empty).collect(),
             losses: Losses {
+                note: None,
                 partitions: Vec::new(),
                 shards: states.iter().map(finding).collect(),
                 kept_partitions: 0,

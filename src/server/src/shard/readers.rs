@@ -211,7 +211,9 @@ impl ShardHost {
                     let order = ReadOrder { offset, bytes_max, end: end_offset };
                     self.read(ring, reader.0, order, out);
                 }
-                Some(Effect::FetchExpired { reader, .. }) => self.answer_empty(reader.0, out),
+                Some(Effect::FetchExpired { reader, next_offset, .. }) => {
+                    self.answer_empty(reader.0, next_offset, out);
+                }
                 Some(Effect::Ended { reader, rejection }) => {
                     self.end_reader(reader.0, rejection, out);
                 }
@@ -272,8 +274,9 @@ impl ShardHost {
 
     fn hand_out(&mut self, id: u64, batches: &Batches, end: Offset, out: &mut Outbox) {
         let bytes = batches.bytes as u64;
-        let verdict = self.engine.read_done(shards::ReaderId(id), batches.next_offset, bytes);
         let Some(reader) = self.readers.get(id) else { return };
+        let next_offset = self.engine.behind_hole(reader.partition.stream, batches.next_offset);
+        let verdict = self.engine.read_done(shards::ReaderId(id), next_offset, bytes);
         match (reader.kind, verdict) {
             (_, ReadVerdict::Gone) => {}
             (ReaderKind::Subscription { number, .. }, _) => {
@@ -284,7 +287,7 @@ impl ShardHost {
                     subscription: number,
                     batch_count: batches.entries,
                     first_offset: batches.first_offset,
-                    next_offset: batches.next_offset,
+                    next_offset,
                     high_watermark: end,
                 };
                 let key = ReaderKey { shard: self.id, reader: id };
@@ -297,7 +300,7 @@ impl ShardHost {
                 let head = FetchHead {
                     batch_count: batches.entries,
                     first_offset: batches.first_offset,
-                    next_offset: batches.next_offset,
+                    next_offset,
                     high_watermark: end,
                     log_start,
                 };
@@ -309,12 +312,12 @@ impl ShardHost {
     fn nothing_read(&mut self, id: u64, offset: Offset, out: &mut Outbox) {
         let verdict = self.engine.read_done(shards::ReaderId(id), offset, 0);
         if verdict == ReadVerdict::Reply {
-            self.answer_empty(id, out);
+            self.answer_empty(id, offset, out);
         }
     }
 
     /// A fetch whose time is up is answered with nothing.
-    fn answer_empty(&mut self, id: u64, out: &mut Outbox) {
+    fn answer_empty(&mut self, id: u64, next_offset: Offset, out: &mut Outbox) {
         let Some(reader) = self.readers.get(id) else { return };
         let ReaderKind::Fetch { origin, asked } = reader.kind else { return };
         let bounds = self
@@ -324,7 +327,7 @@ impl ShardHost {
         let head = FetchHead {
             batch_count: 0,
             first_offset: asked,
-            next_offset: asked,
+            next_offset: next_offset.max(asked),
             high_watermark: bounds.next,
             log_start: bounds.first,
         };
