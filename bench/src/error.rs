@@ -24,6 +24,12 @@ pub enum BenchError {
     Server(String),
     #[error("nothing came for {seconds} s with {waiting}: the server is stuck")]
     Stuck { seconds: u64, waiting: String },
+    /// Figures of durable publishes would be a lie.
+    #[error(
+        "the server keeps its data in memory and acknowledges `memory` at most; measure with --ack \
+         memory, or a server whose data directory is on a disk"
+    )]
+    Volatile,
     /// A measurement of the disk or the loopback failed.
     #[error("{0}")]
     SelfTest(String),

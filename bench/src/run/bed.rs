@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use model::AckLevel;
 use model::reply::CoreAddress;
 
 use crate::cpu::{Layout, Meter};
@@ -38,7 +39,19 @@ pub struct Bed {
 
 impl Bed {
     /// Connects to the server named in the options, or starts one.
+    ///
+    /// # Errors
+    /// `Volatile` when durable acknowledgements are asked of a server that gives none.
     pub fn make(options: &Options) -> Result<Self, BenchError> {
+        let mut bed = Self::find_or_start(options)?;
+        let volatile = bed.control.status().is_ok_and(|status| status.volatile);
+        if volatile && options.ack == AckLevel::Durable {
+            return Err(BenchError::Volatile);
+        }
+        Ok(bed)
+    }
+
+    fn find_or_start(options: &Options) -> Result<Self, BenchError> {
         if let Some(address) = options.server {
             let cpus = Layout { server: Vec::new(), ..Layout::choose(0, options.cpu) };
             let mut bed = Self::connect(address, cpus)?;

@@ -35,6 +35,11 @@ fn memory_is_refused_and_says_memory_when_allowed() {
     let status = server.run(&["status", "--output", "json"]).ok().json();
     assert_eq!(status["shards"][0]["health"], "serving");
     assert!(status["shards"][0]["reason"].as_str().unwrap().starts_with("volatile"), "{status}");
+    let bench = server.run(&["bench", "produce", "--duration", "1", "--warmup", "0"]);
+    assert!(
+        bench.failed().contains("measure with --ack memory"),
+        "no figures of durable publishes"
+    );
     server.stop();
 }
 
