@@ -27,9 +27,9 @@ pub enum CommandError {
     #[error(transparent)]
     Backup(#[from] offline::backup::BackupError),
     #[error(transparent)]
-    Restore(#[from] offline::restore::RestoreError),
+    Restore(#[from] Box<offline::restore::RestoreError>),
     #[error(transparent)]
-    Reshard(#[from] offline::reshard::ReshardError),
+    Reshard(#[from] Box<offline::reshard::ReshardError>),
     #[error("the copying ended by itself: {0}")]
     Copying(String),
     #[error("the system gave no random bytes: {0}")]

@@ -17,7 +17,7 @@ pub fn run(args: &ReshardArgs) -> Result<Outcome, CommandError> {
     let mut bar = Bar::new();
     let done = reshard(&args.from, args.shards, &args.to, &mut bar);
     bar.finish();
-    let done = done?;
+    let done = done.map_err(Box::new)?;
     let seconds = seconds_since(began);
     match args.output.output {
         Output::Text => print(&text(args, &done, seconds))?,

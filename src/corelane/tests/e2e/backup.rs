@@ -160,7 +160,7 @@ fn a_second_backup_copies_what_is_new() {
 
     let last = second["backup"].as_str().unwrap();
     corelane(&["backup", "remove", text(&backups), last]).ok();
-    assert_eq!(shared_segments(&backups), [PathBuf::new(); 0]);
+    assert!(shared_segments(&backups).is_empty());
     let sentence = restore(&backups, &folder.path().join("none")).failed();
     assert!(sentence.contains("no complete backup"), "{sentence}");
 }

@@ -42,7 +42,7 @@ fn restore_one(
     let store = Store::open_read_only(from)?;
     let set = store.set(at)?;
     let mut bar = Bar::new();
-    let restored = restore(&store, &set, to, &mut bar)?;
+    let restored = restore(&store, &set, to, &mut bar).map_err(Box::new)?;
     bar.finish();
     let seconds = seconds_since(began);
     match form {
