@@ -234,3 +234,31 @@ fn a_huge_topic_is_made_and_deleted_beside_others() {
     served(&mut server, &mut other, handle);
     assert_eq!(wire.frame().header.kind, kind::TOPIC_DELETED);
 }
+
+/// Many clients stop in the middle of large frames and go away. Whoever waited for their memory is
+/// served then, at once: what those who wait have sent must not keep all of them waiting.
+#[test]
+fn whoever_waits_for_memory_of_half_frames_is_served_in_the_end() {
+    let (_folder, mut server, mut other, handle) = start(1);
+    let large = produce_frame(handle, Some(AckLevel::Memory), 3, &batch(&[vec![7; 7 << 20]]));
+    let mut stuck: Vec<_> = (0..24).map(|_| Wire::open(server.address)).collect();
+    for wire in &mut stuck {
+        // Fills the room there is, and then what the sockets take.
+        wire.send(&large[..2 << 20]);
+    }
+    // These wait: each with a part of a frame of its own.
+    let small = produce_frame(handle, Some(AckLevel::Memory), 4, &batch(&[vec![7; 300 << 10]]));
+    let mut waiting: Vec<_> = (0..40).map(|_| Wire::open(server.address)).collect();
+    for wire in &mut waiting {
+        wire.send(&small[..small.len() - 1]);
+    }
+    served(&mut server, &mut other, handle);
+    drop(stuck);
+    let began = Instant::now();
+    for wire in &mut waiting {
+        wire.send(&small[small.len() - 1..]);
+        assert_eq!(wire.frame().ack().count, 1);
+    }
+    assert!(began.elapsed() < SERVED_WITHIN, "{:?}", began.elapsed());
+    served(&mut server, &mut other, handle);
+}

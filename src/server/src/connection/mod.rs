@@ -69,6 +69,8 @@ pub struct Connection {
     pub held: usize,
     /// Bytes of memory its frame in the making takes outside the receive pool.
     pub partial_bytes: usize,
+    /// It waits for room for its frame, and these bytes are counted as waiting.
+    pub partial_waits: bool,
     /// Since when a frame has been in the making there, nanoseconds of the core's clock; 0: none is.
     pub partial_since_ns: u64,
     /// Bytes of its replies not yet sent that the core has counted.
@@ -127,6 +129,7 @@ impl Connection {
             queued: false,
             held: 0,
             partial_bytes: 0,
+            partial_waits: false,
             partial_since_ns: 0,
             phase_since_ns: now_ns,
             leave_by_ns: 0,

@@ -69,7 +69,13 @@ impl Core {
                 },
             };
             match self.on_frame(id, &header, input) {
-                Ok(()) => input.consume(header.length as usize),
+                Ok(()) => {
+                    input.consume(header.length as usize);
+                    // The next frame has its own time.
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.partial_since_ns = 0;
+                    }
+                }
                 Err(why) => {
                     self.stall(id, why);
                     return done;
@@ -87,12 +93,18 @@ impl Core {
     fn keep_rest(&mut self, id: ConnectionId, mut input: Input) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.held_buffers -= connection.held;
+        if std::mem::take(&mut connection.partial_waits) {
+            self.partial_waiting_bytes -= connection.partial_bytes;
+            self.partial_bytes -= std::mem::take(&mut connection.partial_bytes);
+        }
         let mut held = input.pooled();
         let mut refused = false;
         if held > 0 && self.held_buffers + held > self.config.held_buffers_max {
             // Whoever has been given room for its frame is read on, so that the room comes back;
             // whoever has not waits with what it has sent so far.
-            let others = self.partial_bytes - connection.partial_bytes;
+            // What those who wait have sent is not counted against them: they would wait for
+            // each other.
+            let others = self.partial_bytes - self.partial_waiting_bytes - connection.partial_bytes;
             let wanted = others + input.frame_bytes();
             let reserve = others == 0 || wanted <= self.config.partial_frame_bytes_max;
             input.copy_out(reserve);
@@ -110,9 +122,19 @@ impl Core {
         connection.held = held;
         connection.partial_bytes = partial;
         connection.input = input;
-        if refused && connection.stall.is_none() {
-            self.stall(id, Stall::PartialFrames);
+        if !refused {
+            return;
         }
+        connection.partial_waits = true;
+        self.partial_waiting_bytes += partial;
+        if connection.stall.is_some() {
+            return;
+        }
+        if self.partial_waiting_bytes > self.config.partial_frame_bytes_max {
+            let text = "too many frames wait for memory to come whole; try again shortly";
+            return self.close_with(id, 0, &Rejection::new(ErrorCode::Busy, text));
+        }
+        self.stall(id, Stall::PartialFrames);
     }
 
     /// Takes one whole frame. An error: it has to wait, nothing has been done.

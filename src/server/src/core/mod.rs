@@ -94,6 +94,8 @@ pub struct Core {
     output_bytes: usize,
     held_buffers: usize,
     partial_bytes: usize,
+    /// Of these, those of connections that wait for room for their frame.
+    partial_waiting_bytes: usize,
     scratch: Vec<u8>,
     counters: Counters,
     accept_paused_until_ns: u64,

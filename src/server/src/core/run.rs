@@ -161,6 +161,7 @@ impl CoreLoop {
             stalled: Vec::new(),
             held_buffers: 0,
             partial_bytes: 0,
+            partial_waiting_bytes: 0,
             scratch: Vec::new(),
             counters: Counters::default(),
             accept_paused_until_ns: 0,

@@ -224,7 +224,8 @@ impl Core {
                     free
                 }
                 Some(Stall::PartialFrames) => {
-                    self.partial_bytes <= self.config.partial_frame_bytes_max / 2
+                    self.partial_bytes - self.partial_waiting_bytes
+                        <= self.config.partial_frame_bytes_max / 2
                 }
                 _ => continue,
             };
@@ -331,6 +332,9 @@ impl Core {
         self.output_bytes -= connection.counted_output;
         self.held_buffers = self.held_buffers.saturating_sub(connection.held);
         self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);
+        if connection.partial_waits {
+            self.partial_waiting_bytes -= connection.partial_bytes;
+        }
         self.uncount(&connection);
         tracing::debug!(peer = connection.peer_text(), "disconnected");
         self.end_backup_of(id);
