@@ -44,11 +44,14 @@ impl Source {
             Err(reason) => {
                 let refused = || ReadError::Superblock { path: path.to_owned(), reason };
                 let guessed = directory::guess(&look).ok_or_else(refused)?;
-                let note = format!(
-                    "corelane.dir cannot be used ({reason}); what it said was told from the logs: \
-                     {} shards",
-                    guessed.shards
-                );
+                let state = match reason {
+                    SuperblockError::Length(0) => "corelane.dir is missing (if a restore, repair \
+                         or reshard was cut short here, this is only a part of a copy)"
+                        .to_owned(),
+                    reason => format!("corelane.dir cannot be used ({reason})"),
+                };
+                let shards = guessed.shards;
+                let note = format!("{state}; what it said was told from the logs: {shards} shards");
                 (guessed, Some(note))
             }
         };

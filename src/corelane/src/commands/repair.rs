@@ -1,6 +1,7 @@
 //! `corelane repair`: prints what a damaged directory has lost, and writes what it has not.
 
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 
 use offline::export::gap_sentence;
@@ -28,7 +29,11 @@ pub fn run(args: &RepairArgs) -> Result<Outcome, CommandError> {
             let written = plan.write(&source, to, |bytes| {
                 if bytes >= next {
                     next = bytes + PROGRESS_BYTES;
-                    eprintln!("{} written", output::human_bytes(bytes));
+                    // Where stderr is closed there is no one to tell.
+                    let _ = io::Write::write_fmt(
+                        &mut io::stderr(),
+                        format_args!("{} written\n", output::human_bytes(bytes)),
+                    );
                 }
             })?;
             let report = verify_directory(to)?;

@@ -147,9 +147,12 @@ fn a_cut_leaves_what_no_one_opens() {
     drop(new);
     assert!(matches!(directory::open(&path), Err(DirectoryError::NotADirectoryOfOurs { .. })));
     let again = Rewriter::create(&path, 1, options()).err().unwrap();
-    assert!(matches!(again, RewriteError::Directory(DirectoryError::NotEmpty { .. })), "{again}");
+    assert!(
+        matches!(again, RewriteError::Directory(DirectoryError::NoSuperblock { .. })),
+        "{again}"
+    );
     let made = directory::create(&path, 1, [1; 16]).unwrap_err();
-    assert!(matches!(made, DirectoryError::NotEmpty { .. }), "{made}");
+    assert!(matches!(made, DirectoryError::NoSuperblock { .. }), "{made}");
 }
 
 #[test]
