@@ -28,8 +28,12 @@ const CYCLES: u32 = 10;
 const PARTITIONS: u32 = 4;
 const PRODUCERS: u16 = 2;
 const FOLLOWERS: u16 = 2;
-/// Small, so that segments are recycled all the time and the disk stays bounded.
-const RETENTION_BYTES: u64 = 48 << 20;
+/// Kept of each partition: small, so that segments are recycled all the time and the disk stays
+/// bounded, and large enough that each audit comes in time.
+const RETENTION_BYTES_MIN: u64 = 16 << 20;
+const RETENTION_BYTES_MAX: u64 = 48 << 20;
+/// What a message takes in the log, about.
+const MESSAGE_BYTES: u64 = 330;
 const PROBE_RETENTION_BYTES: u64 = 8 << 20;
 const AUDIT_EVERY_SECONDS: u64 = 5;
 const REST_TIME_MAX: Duration = Duration::from_secs(400);
@@ -144,7 +148,7 @@ impl<'a> Run<'a> {
             producers: PRODUCERS,
             rate: Some(0),
             promise: Promise::Durable,
-            retention_bytes: Some(RETENTION_BYTES),
+            retention_bytes: Some(retention_bytes(options)),
             followers: FOLLOWERS,
         })
         .await?;
@@ -268,6 +272,14 @@ impl<'a> Run<'a> {
         let trends = trends(&self.samples);
         Ok(Report { seed: self.options.seed, totals, trends, churn, time })
     }
+}
+
+/// The half of what a cycle brings at half of full load: reached before the first cycle, which is
+/// not measured, is over.
+fn retention_bytes(options: &Options) -> u64 {
+    let seconds = options.time.as_secs() / u64::from(CYCLES);
+    let cycle_bytes = u64::from(options.rate) * MESSAGE_BYTES * seconds / 2;
+    (cycle_bytes / 2 / u64::from(PARTITIONS)).clamp(RETENTION_BYTES_MIN, RETENTION_BYTES_MAX)
 }
 
 /// The load at a moment of a cycle, as a share of full load: a ramp, a plain, a gap, bursts above
