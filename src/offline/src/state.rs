@@ -107,9 +107,9 @@ impl ShardState {
                 .checkpoint_pieces(&record, |piece| {
                     engine.load(piece).map_err(|error| LoadError::Misfit(error.to_string()))
                 })
-                .and_then(|whole| match whole {
-                    true => Ok(engine.loaded(Lsn(record.start), Lsn(record.end))),
-                    false => Ok(Err(shards::DecodeError::Short.into())),
+                .map(|whole| match whole {
+                    true => engine.loaded(Lsn(record.start), Lsn(record.end)),
+                    false => Err(shards::DecodeError::Short.into()),
                 });
             match loaded {
                 Ok(Ok(())) => {
