@@ -15,7 +15,9 @@ pub(super) fn explain<D: LogDevice>(
     config: &WalConfig,
     error: OpenError,
 ) -> OpenError {
-    let OpenError::Damaged { file, .. } = &error else { return error };
+    let (OpenError::Damaged { file, .. } | OpenError::Missing { file }) = &error else {
+        return error;
+    };
     let Some(number) = names::parse_segment(file) else { return error };
     let found = match claim_of(disk, config, file) {
         Some(claim) => what_is_wrong(&claim, config, Some(number)),
