@@ -57,6 +57,8 @@ pub const WORK_FIRST: u32 = 512;
 pub const WORK_PER_CONNECTION: u32 = 4_096;
 /// Work of those others in one turn of the core; then sockets and disk are looked at.
 pub const WORK_PER_TURN: u32 = 16_384;
+/// What is left of a turn for those that ask for much, however many ask for little.
+pub const WORK_LEFT_MIN: u32 = WORK_PER_CONNECTION;
 /// Questions that many parts of the server answer (status, a topic's description), under way on one
 /// core; further ones wait.
 pub const GATHERS_PER_CORE_MAX: usize = 4;

@@ -68,21 +68,18 @@ impl Core {
                     }
                 },
             };
-            match self.on_frame(id, &header, input) {
-                Ok(()) => {
-                    input.consume(header.length as usize);
-                    // The next frame has its own time.
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        connection.partial_since_ns = 0;
-                    }
-                }
-                Err(why) => {
-                    self.stall(id, why);
-                    return done;
-                }
+            if let Err(why) = self.on_frame(id, &header, input) {
+                self.stall(id, why);
+                return done;
             }
-            let answered = self.connections.get_mut(id).map_or(0, |c| c.output.pending_bytes());
-            done += work::of_frame(&header) + work::of_answer(answered.saturating_sub(waiting));
+            input.consume(header.length as usize);
+            done += work::of_frame(&header);
+            if let Some(connection) = self.connections.get_mut(id) {
+                // The next frame has its own time.
+                connection.partial_since_ns = 0;
+                let answered = connection.output.pending_bytes();
+                done += work::of_answer(answered.saturating_sub(waiting));
+            }
         }
         self.queue_parse_behind(id);
         done

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::borders::{guarded, panicked_rejection};
 use super::{Core, open_shard_in, unknown_shard};
-use crate::connection::{Input, Parts, Stall};
+use crate::connection::{Input, Parts, Phase, Stall};
 use crate::core::sockets::malformed;
 use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
 use crate::shard::{BatchSlices, ProduceTerms};
@@ -26,14 +26,8 @@ impl Core {
         header: &FrameHeader,
         input: &mut Input,
     ) -> Result<(), Stall> {
-        if !self.greeted(id) {
-            let text = "the first frame of a connection must be Hello";
-            let rejection = Rejection::new(ErrorCode::HandshakeRequired, text);
-            self.close_with(id, header.correlation, &rejection);
-            return Ok(());
-        }
-        if self.is_operator(id) {
-            self.refuse(id, header.correlation, &super::frames::not_an_operators());
+        if !self.may_publish(id) {
+            self.refuse_publisher(id, header.correlation);
             return Ok(());
         }
         let length = header.length as usize;
@@ -76,6 +70,21 @@ impl Core {
         }
     }
 
+    /// One look at the connection, since this is asked for every publish.
+    fn may_publish(&mut self, id: ConnectionId) -> bool {
+        let connection = self.connections.get_mut(id);
+        connection.is_some_and(|connection| connection.phase == Phase::Open && !connection.operator)
+    }
+
+    fn refuse_publisher(&mut self, id: ConnectionId, correlation: u64) {
+        if self.greeted(id) {
+            return self.refuse(id, correlation, &super::frames::not_an_operators());
+        }
+        let text = "the first frame of a connection must be Hello";
+        let rejection = Rejection::new(ErrorCode::HandshakeRequired, text);
+        self.close_with(id, correlation, &rejection);
+    }
+
     fn produce_here(
         &mut self,
         origin: Origin,
@@ -85,18 +94,19 @@ impl Core {
     ) -> Result<(), Stall> {
         let shard = head.handle.shard;
         let slot = self.slot_of(shard);
-        if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {
-            // Nothing has been counted in flight yet.
-            self.out.reject(Origin { cost: 0, ..origin }, rejection);
-            return Ok(());
-        }
-        let admitted =
-            guarded(&mut self.shards[slot], |host| host.admits(batches_bytes, origin.connection));
+        let admitted = self
+            .shards
+            .get_mut(slot)
+            .and_then(|slot| guarded(slot, |host| host.admits(batches_bytes, origin.connection)));
         match admitted {
             Some(true) => {}
             Some(false) => return Err(Stall::Backlog(shard)),
             None => {
-                self.out.reject(Origin { cost: 0, ..origin }, panicked_rejection());
+                // Not served, or no more since a moment ago. Nothing has been written, and nothing
+                // counted in flight yet.
+                if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {
+                    self.out.reject(Origin { cost: 0, ..origin }, rejection);
+                }
                 return Ok(());
             }
         }

@@ -1,11 +1,11 @@
-//! How much of a turn one connection, and all of them together, may take: a client that asks for much
-//! waits behind those that ask for little, and a turn never grows with what clients send.
+//! How much of a turn each connection may take: a client that asks for much waits behind those that
+//! ask for little, but is served in every turn, and a turn does not grow with what one client sends.
 
 use std::collections::VecDeque;
 
 use protocol::{FrameHeader, kind};
 
-use crate::bounds::{WORK_FIRST, WORK_PER_CONNECTION, WORK_PER_TURN};
+use crate::bounds::{WORK_FIRST, WORK_LEFT_MIN, WORK_PER_CONNECTION, WORK_PER_TURN};
 use crate::message::ConnectionId;
 
 /// Work in publishes' worth: about 100 ns each.
@@ -62,8 +62,12 @@ impl ParseQueue {
             turn.first -= 1;
             return Some((self.first.pop_front()?, WORK_FIRST));
         }
-        // Those that were too much for the first round included: alone they are not held up.
-        let rest = turn.rest.get_or_insert(self.rest.len());
+        // Those that were too much for the first round included: alone they are not held up. However
+        // many were first, something is left for the others.
+        let rest = turn.rest.get_or_insert_with(|| {
+            turn.left = turn.left.max(WORK_LEFT_MIN);
+            self.rest.len()
+        });
         if *rest == 0 || turn.left == 0 {
             return None;
         }
@@ -114,6 +118,21 @@ mod tests {
         // The others are next, in the order they came.
         let mut turn = queue.turn();
         assert_eq!(queue.next(&mut turn).map(|(id, _)| id), Some(id(served)));
+    }
+
+    #[test]
+    fn many_that_ask_for_little_do_not_shut_out_who_asks_for_much() {
+        let mut queue = ParseQueue::default();
+        queue.push_behind(id(1_000));
+        for light in 0..256 {
+            queue.push(id(light));
+        }
+        let mut turn = queue.turn();
+        for light in 0..256 {
+            assert_eq!(queue.next(&mut turn), Some((id(light), WORK_FIRST)));
+            turn.spend(64);
+        }
+        assert_eq!(queue.next(&mut turn), Some((id(1_000), WORK_PER_CONNECTION)));
     }
 
     #[test]
