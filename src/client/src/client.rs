@@ -117,7 +117,8 @@ impl ClientBuilder {
     }
 
     /// Whether this client operates the server: it is let in where a bound on connections or a
-    /// drain refuses others, and is served status, log filter and drain, nothing else. Default: no.
+    /// drain refuses others and stays over a drain, and is served status, log filter, drain and
+    /// backup, nothing else. Default: no.
     #[must_use]
     pub fn operator(mut self, operator: bool) -> Self {
         self.options.operator = operator;

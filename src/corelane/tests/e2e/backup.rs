@@ -8,7 +8,7 @@ use model::{ErrorCode, Reply, Request};
 use rustix::process::Signal;
 
 use crate::harness::{Launch, Run, Running, Server, corelane, folder, wait_for};
-use crate::wire::Wire;
+use crate::wire::{Wire, operator_hello};
 
 /// The lines of one publish: each says which it is.
 fn lines(from: u64, to: u64) -> String {
@@ -413,4 +413,33 @@ fn one_backup_at_a_time_which_ends_with_its_connection() {
     }
     let mut last = Wire::open(server.address);
     wait_for("all of them to be gone", || begun(&mut last));
+}
+
+#[test]
+fn a_drain_neither_ends_a_backup_nor_keeps_one_from_being_made() {
+    let folder = folder();
+    let server = Launch::new(&folder.path().join("data")).cores(2).start();
+    server.create("t", 1);
+    server.publish("t", &lines(0, 100));
+    let begin = Request::BackupBegin { nonce: [7; 16] };
+    let mut running = Wire::silent(server.address);
+    running.send(&operator_hello());
+    running.frame();
+    let Reply::BackupBegun(point) = running.request(&begin).reply() else { panic!("not begun") };
+    let mut client = Wire::open(server.address);
+    server.run(&["drain", "--grace", "0s", "--wait", "30s"]).ok();
+    client.until_closed();
+    let backup = point.backup;
+    for (request, reply) in [
+        (Request::BackupKeep { backup }, Reply::BackupKept),
+        (Request::BackupEnd { backup }, Reply::BackupEnded),
+    ] {
+        assert_eq!(running.request(&request).reply(), reply);
+    }
+    let backups = folder.path().join("backups");
+    create(&server, &backups).ok();
+    server.stop();
+    let restored = folder.path().join("restored");
+    restore(&backups, &restored).ok();
+    assert_eq!(audit(&Launch::new(&restored).start(), "t"), (0, 100));
 }

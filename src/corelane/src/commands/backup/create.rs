@@ -12,7 +12,7 @@ use serde_json::json;
 use super::progress::{Bar, seconds_since};
 use crate::args::{Output, ServerArg};
 use crate::commands::Outcome;
-use crate::commands::connect::with_client;
+use crate::commands::connect::with_operator;
 use crate::commands::error::CommandError;
 use crate::commands::output::{human_bytes, print, print_json};
 
@@ -29,7 +29,7 @@ pub fn run(
     let new = new_set(name);
     // Before the server is asked to keep anything: whatever is wrong with the place is said now.
     let store = Store::open_or_make(to)?;
-    let (set, copied) = with_client(server, async |client| make(client, store, new).await)?;
+    let (set, copied) = with_operator(server, async |client| make(client, store, new).await)?;
     report(to, &set, &copied, seconds_since(began), form)?;
     Ok(Outcome::Done)
 }
