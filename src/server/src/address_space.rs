@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::budgets::{output_bytes_per_core_max, waiting_bytes_max};
+use crate::budgets::{half_frame_bytes_max, output_bytes_per_core_max, waiting_bytes_max};
 use crate::config::ServerConfig;
 
 const MIB: u64 = 1 << 20;
@@ -46,7 +46,7 @@ fn needed_bytes(config: &ServerConfig, shards: u16) -> u64 {
         storage.backlog_bytes.saturating_add(waiting_bytes_max(storage.backlog_bytes) as u64);
     let received = u64::from(executor.receive_buffers) * u64::from(executor.receive_buffer_bytes);
     let per_core = CORE_BYTES
-        .saturating_add(config.partial_frame_bytes_per_core as u64)
+        .saturating_add(half_frame_bytes_max(config.partial_frame_bytes_per_core as u64))
         .saturating_add(output_bytes_per_core_max(config.partial_frame_bytes_per_core) as u64)
         .saturating_add(received);
     FIXED_BYTES

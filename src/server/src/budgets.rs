@@ -46,6 +46,12 @@ pub fn fit(config: &mut ServerConfig, shards: u16) {
     }
 }
 
+/// Bytes of half frames on one core at most: those that have been given room, and what those have
+/// sent that wait for it.
+pub fn half_frame_bytes_max(partial_frame_bytes: u64) -> u64 {
+    partial_frame_bytes.saturating_mul(2)
+}
+
 /// Bytes of replies that may wait on one core: like frames in the making.
 pub fn output_bytes_per_core_max(partial_frame_bytes: usize) -> usize {
     partial_frame_bytes.clamp(4 * OUTPUT_BYTES_MAX, OUTPUT_BYTES_PER_CORE_MAX)
@@ -64,7 +70,7 @@ struct Budgets {
     shards: u64,
     /// Cache, receive buffers, and what is needed beside all bounds.
     fixed: u64,
-    /// Frames in the making, for each core.
+    /// The bound on frames in the making of each core, and the one on what waits to be.
     partial: u64,
     /// For each shard.
     backlog: u64,
@@ -91,7 +97,8 @@ impl Budgets {
     /// What can be lowered: frames and replies of each core, what waits in each shard.
     fn flexible(&self) -> u64 {
         let partial = usize::try_from(self.partial).unwrap_or(usize::MAX);
-        let per_core = self.partial.saturating_add(output_bytes_per_core_max(partial) as u64);
+        let per_core = half_frame_bytes_max(self.partial)
+            .saturating_add(output_bytes_per_core_max(partial) as u64);
         let per_shard = self.backlog.saturating_add(waiting_bytes_max(self.backlog) as u64);
         per_core.saturating_mul(self.cores).saturating_add(per_shard.saturating_mul(self.shards))
     }
@@ -121,10 +128,10 @@ mod tests {
 
     #[test]
     fn bounds_shrink_into_the_limit_and_not_below_a_frame() {
-        assert_eq!(DEFAULT.sum(), 688 * MIB);
-        let half = DEFAULT.lowered_to(432 * MIB);
+        assert_eq!(DEFAULT.sum(), 816 * MIB);
+        let half = DEFAULT.lowered_to(496 * MIB);
         assert_eq!((half.partial / MIB, half.backlog / MIB), (32, 32));
-        assert!(half.sum() <= 432 * MIB);
+        assert!(half.sum() <= 496 * MIB);
         let least = DEFAULT.lowered_to(100 * MIB);
         assert_eq!((least.partial, least.backlog), (BOUND_BYTES_MIN, BOUND_BYTES_MIN));
         let roomy = DEFAULT.lowered_to(u64::MAX);
@@ -135,6 +142,7 @@ mod tests {
     fn what_follows_from_a_bound_follows_it_down() {
         assert_eq!(waiting_bytes_max(u64::MAX), WAITING_BYTES_MAX);
         assert_eq!(waiting_bytes_max(20 * MIB), 20 * MIB as usize);
+        assert_eq!(half_frame_bytes_max(64 * MIB), 128 * MIB, "room given, and waiting for it");
         assert_eq!(waiting_bytes_max(0) as u64, BOUND_BYTES_MIN);
         assert_eq!(output_bytes_per_core_max(usize::MAX), OUTPUT_BYTES_PER_CORE_MAX);
         assert_eq!(output_bytes_per_core_max(0), 4 * OUTPUT_BYTES_MAX);

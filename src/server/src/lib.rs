@@ -29,5 +29,6 @@ mod start;
 mod test_faults;
 mod token;
 
+pub use budgets::half_frame_bytes_max;
 pub use config::{ExecutorConfig, IoMode, ServerConfig, StorageConfig};
 pub use start::{LOCKED_MEMORY_BYTES, Ready, StartError, run};

@@ -49,7 +49,8 @@ fn cache_bytes(config: &Config, host: &Host, cores: usize) -> Result<u64, Comman
         0 => host.memory.cache_budget_bytes(cores),
         bytes => bytes,
     };
-    let partial = config.server.partial_frame_bytes_per_core.saturating_mul(cores as u64);
+    let partial = server::half_frame_bytes_max(config.server.partial_frame_bytes_per_core)
+        .saturating_mul(cores as u64);
     let configured = config.storage.cache_bytes != 0;
     match host.memory.fit_cache(cache_bytes, partial, cores, configured) {
         CacheFit::Fits => {}

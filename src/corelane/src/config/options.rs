@@ -162,7 +162,8 @@ options! {
             Bounds::within(0, 1_000_000), Restart;
         /// Bytes of requests that one connection may have unanswered before it is read no further.
         in_flight_bytes_per_connection: Bytes = "32MiB", Bounds::within(FRAME, GIB), Restart;
-        /// Bytes of half-received frames that one core holds for all its connections.
+        /// Bytes of half-received frames that one core holds for all its connections. Those that
+        /// wait for room there may hold as much again.
         partial_frame_bytes_per_core: Bytes = "64MiB", Bounds::within(FRAME, 16 * GIB), Restart;
         /// Time to finish what is in flight when asked to stop.
         shutdown_timeout: Time = "5s", Bounds::within(100 * MS, 600 * S), Restart;

@@ -69,7 +69,7 @@ fn the_cache_follows_the_control_groups_memory() {
 
     let server = cache("320MiB").start();
     assert!(server.log().contains("do not fit"), "{}", server.log());
-    assert!(server.log().contains("raise the limit to 464 MiB"), "{}", server.log());
+    assert!(server.log().contains("raise the limit to 528 MiB"), "{}", server.log());
     server.stop();
 
     // A quarter of the limit by default: far more is published than fits, and the server stays.
