@@ -87,6 +87,24 @@ fn a_client_that_does_not_leave_is_disconnected_when_its_grace_is_over() {
 }
 
 #[test]
+fn a_second_drain_in_more_of_a_hurry_shortens_the_first() {
+    let folder = folder();
+    let server = Launch::new(&folder.path().join("data")).cores(2).start();
+    let mut stubborn = Wire::open(server.direct_addresses()[1]);
+    let run = server.run(&["drain", "--core", "1", "--grace", "1h", "--wait", "0"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    // A longer one takes nothing back.
+    for (grace, left) in [("0s", 0), ("1h", 0)] {
+        let run = server.run(&["drain", "--core", "1", "--grace", grace, "--wait", "20s"]).ok();
+        assert_eq!(drained(&server, 1), left, "{run:?}");
+    }
+    let frames = stubborn.until_closed();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].go_away().close_in_ms, 3_600_000);
+    server.stop();
+}
+
+#[test]
 fn a_drained_server_lets_only_operators_in() {
     let folder = folder();
     let server = Launch::new(&folder.path().join("data")).cores(2).start();

@@ -97,20 +97,25 @@ impl Core {
     /// A client that came while this core drains, or was here before, has to go.
     pub(super) fn ask_to_leave(&mut self, id: ConnectionId) {
         let by_ns = self.clock.now_ns() + self.drains.grace_ns;
-        let (message, own) = match self.drains.all() {
-            true => (server_rejection().message, None),
-            false => {
-                let own = self.config.core;
-                (format!("core {own} is being drained; connect again for another core"), Some(own))
-            }
+        let message = match self.drains.all() {
+            true => server_rejection().message,
+            false => format!(
+                "core {} is being drained; connect again for another core",
+                self.config.core
+            ),
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.operator || connection.phase != Phase::Open || connection.leave_by_ns != 0 {
+        if connection.operator || connection.phase != Phase::Open {
             return;
         }
-        tracing::debug!(peer = connection.peer_text(), core = ?own, "client asked to leave");
-        connection.leave_by_ns = by_ns.max(1);
         self.drains.leaving = true;
+        if connection.leave_by_ns != 0 {
+            // It knows already; a later drain can be in more of a hurry.
+            connection.leave_by_ns = connection.leave_by_ns.min(by_ns.max(1));
+            return;
+        }
+        tracing::debug!(peer = connection.peer_text(), %message, "client asked to leave");
+        connection.leave_by_ns = by_ns.max(1);
         self.scratch.clear();
         let go_away = protocol::GoAway {
             reason: ErrorCode::Draining,
