@@ -20,6 +20,9 @@ const PRODUCERS: u16 = 4;
 const FOLLOWERS: u16 = 2;
 /// Kept of each partition: more than any round brings, so that each audit finds all of it.
 const RETENTION_BYTES: u64 = 512 << 20;
+/// The same for those acknowledged from memory. They are few, and the log gives a segment back when
+/// all in it has expired: what is kept of them decides how much is kept of the others.
+const MEMORY_RETENTION_BYTES: u64 = 16 << 20;
 /// Messages a second acknowledged from memory.
 const MEMORY_RATE: u32 = 2_000;
 /// A run that has not ended by then has failed.
@@ -140,6 +143,7 @@ impl<'a> Run<'a> {
             producers: 1,
             rate: Some(options.rate.unwrap_or(MEMORY_RATE).min(MEMORY_RATE)),
             promise: Promise::Memory,
+            retention_bytes: Some(MEMORY_RETENTION_BYTES),
             followers: 1,
             ..plan
         };
