@@ -34,7 +34,7 @@ const RETENTION_BYTES_MIN: u64 = 16 << 20;
 const RETENTION_BYTES_MAX: u64 = 48 << 20;
 /// What a message takes in the log, about.
 const MESSAGE_BYTES: u64 = 330;
-const PROBE_RETENTION_BYTES: u64 = 8 << 20;
+const PROBE_RETENTION_BYTES: u64 = 2 << 20;
 const AUDIT_EVERY_SECONDS: u64 = 5;
 const REST_TIME_MAX: Duration = Duration::from_secs(400);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
