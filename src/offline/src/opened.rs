@@ -66,7 +66,9 @@ impl OpenedShard {
         let last_lsn = wal.durable_lsn();
         engine.commit(last_lsn);
         let place = Place { secret: directory.secret(), shard, unit: directory.block_bytes() };
-        let segments = without_witness(wal.pin(), place.unit as u64);
+        let witnesses = wal.stats().witnesses;
+        let segments =
+            without_witnesses(wal.pin(), witnesses * place.unit as u64, place.unit as u64);
         Ok(Self { shard: ShardId(shard), engine, path, place, segments, last_lsn })
     }
 
@@ -127,14 +129,42 @@ impl OpenedShard {
     }
 }
 
-/// Opening has written a witness, one unit long, which only the overlay has.
-fn without_witness(point: LogPoint, unit: u64) -> Vec<PointSegment> {
+/// Opening has written a witness, one unit long, which only the overlay has; or none, where the
+/// last segment is full and there is no other.
+fn without_witnesses(point: LogPoint, bytes: u64, unit: u64) -> Vec<PointSegment> {
     let mut segments = point.segments;
     if let Some(last) = segments.last_mut() {
-        last.data_end -= unit;
+        last.data_end -= bytes;
         if last.data_end <= unit {
             segments.pop();
         }
     }
     segments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(data_end: u64) -> LogPoint {
+        let segment =
+            PointSegment { number: 3, generation: 1, bytes: 65_536, data_end, sealed: false };
+        LogPoint {
+            durable_lsn: Lsn(1),
+            last_sequence: 1,
+            incarnation: 1,
+            checkpoints: Vec::new(),
+            segments: vec![segment],
+        }
+    }
+
+    #[test]
+    fn only_a_witness_that_was_written_is_taken_off() {
+        let ends = |segments: Vec<PointSegment>| -> Vec<u64> {
+            segments.iter().map(|segment| segment.data_end).collect()
+        };
+        assert_eq!(ends(without_witnesses(point(65_536), 0, 4096)), [65_536]);
+        assert_eq!(ends(without_witnesses(point(65_536), 4096, 4096)), [61_440]);
+        assert_eq!(ends(without_witnesses(point(8192), 4096, 4096)), [0; 0]);
+    }
 }
