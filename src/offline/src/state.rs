@@ -22,7 +22,7 @@ const MISFITS_MAX: usize = 100;
 const BATCH_BYTES_MIN: u64 = 101;
 /// The most records that a batch can claim to have.
 const BATCH_RECORDS_MAX: u64 = i32::MAX as u64;
-/// How far a partition is moved when nothing bounds what it had.
+/// How far a partition is moved, at the least, when nothing bounds what it had.
 pub const UNKNOWN_LEAP: u64 = 1 << 50;
 
 /// What one shard's log still says.
@@ -48,6 +48,8 @@ pub struct ShardState {
     labels: BTreeMap<StreamId, Vec<u8>>,
     /// The state is known up to this entry without the log.
     start: Lsn,
+    /// Every entry up to this one is known, was read, or is in a gap.
+    told: Lsn,
 }
 
 /// Good batches of a stream.
@@ -88,6 +90,7 @@ impl ShardState {
             guessed: BTreeSet::new(),
             labels: BTreeMap::new(),
             start: Lsn::ZERO,
+            told: Lsn::ZERO,
         }
     }
 
@@ -115,6 +118,7 @@ impl ShardState {
                 Ok(Ok(())) => {
                     state.engine = engine;
                     state.start = Lsn(record.start);
+                    state.told = state.start;
                     break;
                 }
                 Ok(Err(error)) => state.misfit(format!("a checkpoint: {error}")),
@@ -123,7 +127,8 @@ impl ShardState {
             }
         }
         state.take_skips_of_checkpoint();
-        salvage.walk(&mut state).map_err(failed)?;
+        let last = salvage.walk(&mut state).map_err(failed)?;
+        state.tell_missing_before(last.next());
         Ok(state)
     }
 
@@ -203,6 +208,21 @@ impl ShardState {
         }
     }
 
+    /// Entries that nothing stands for: recycled ones whose checkpoints are bad, or those of a file
+    /// that is not there and that nothing names.
+    fn tell_missing_before(&mut self, lsn: Lsn) {
+        if lsn > self.told.next() {
+            self.gaps.push(Gap {
+                file: "the log".to_owned(),
+                from: 0,
+                to: 0,
+                what: "a part is not there, and no good checkpoint stands for it".to_owned(),
+                lost: Lost::Entries { first: self.told.next(), last: Lsn(lsn.0 - 1) },
+            });
+        }
+        self.told = self.told.max(Lsn(lsn.0.saturating_sub(1)));
+    }
+
     fn fold(&mut self, lsn: Lsn, head: &EntryHead, payload: &[u8]) {
         if lsn <= self.engine.last_lsn() {
             return;
@@ -214,6 +234,9 @@ impl ShardState {
                 self.skip(head.stream, expected, head.base_offset)
             }
             ReplayError::UnknownStream { .. } if head.is_batch() => self.guess(head),
+            ReplayError::Offset { .. } if self.advance_around_losses(head, payload) => {
+                return self.engine.entries_lost(lsn);
+            }
             _ => false,
         };
         if !mended || self.engine.apply(lsn, head, payload).is_err() {
@@ -224,6 +247,29 @@ impl ShardState {
             }
             self.engine.entries_lost(lsn);
         }
+    }
+
+    /// A log start that counts batches which are lost: their bytes and perhaps their offsets are not
+    /// in the partition. It holds all the same.
+    fn advance_around_losses(&mut self, head: &EntryHead, payload: &[u8]) -> bool {
+        let Ok(Some(Change::LogStartAdvanced { offset, bytes })) =
+            Change::decode(head.kind, payload)
+        else {
+            return false;
+        };
+        let Some(next) = self.engine.next_offset(head.stream) else { return false };
+        if self.engine.log_start(head.stream).is_some_and(|start| offset <= start) {
+            return true;
+        }
+        if self.gaps.iter().all(|gap| gap.lost == Lost::Nothing) {
+            return false;
+        }
+        self.skip(head.stream, next, offset);
+        // How many of the bytes are left in the partition only the engine knows; none is the least
+        // that always fits, and no more than that is asked of a fold that serves no one.
+        [bytes, 0].into_iter().any(|bytes| {
+            self.engine.amend(head.stream, &Change::LogStartAdvanced { offset, bytes }).is_ok()
+        })
     }
 
     fn skip(&mut self, stream: StreamId, from: Offset, to: Offset) -> bool {
@@ -259,6 +305,8 @@ impl Visit for ShardState {
 
     fn entry(&mut self, lsn: Lsn, head: &EntryHead, payload: &[u8]) -> Result<(), DeviceError> {
         self.entries += 1;
+        self.tell_missing_before(lsn);
+        self.told = self.told.max(lsn);
         if head.is_batch() {
             let kept = self.kept.entry(head.stream).or_default();
             kept.ranges.add(head.base_offset, head.next_offset());
@@ -276,13 +324,27 @@ impl Visit for ShardState {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), DeviceError> {
+        let (first, last) = match gap.lost {
+            Lost::Nothing => (Lsn::ZERO, Lsn::ZERO),
+            Lost::Payload { lsn, .. } => (lsn, lsn),
+            Lost::Entries { first, last } => (first, last),
+            Lost::End { first, promised } => (first, promised),
+        };
+        self.tell_missing_before(first);
+        self.told = self.told.max(last);
+        let alone = self.gaps.iter().all(|gap| gap.lost == Lost::Nothing);
         self.gaps.push(gap.clone());
         if let Lost::Payload { lsn, head } = gap.lost
-            && head.is_batch()
+            && (head.is_batch() || head.leaps())
             && lsn > self.start
             && let Some(next) = self.engine.next_offset(head.stream)
         {
-            self.skip(head.stream, next, head.next_offset());
+            let skipped = self.skip(head.stream, next, head.next_offset());
+            if skipped && alone && head.leaps() {
+                // The offsets of a leap had no records, as long as nothing before it is lost.
+                let known = self.skipped.entry(head.stream).or_default();
+                known.add(next, head.next_offset());
+            }
         }
         Ok(())
     }

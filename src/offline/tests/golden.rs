@@ -9,6 +9,9 @@
 mod archive;
 #[path = "golden/entries.rs"]
 mod entries;
+#[path = "golden/shard.rs"]
+#[allow(dead_code, reason = "other tests share this file")]
+mod shard;
 
 use std::fmt::Write;
 use std::fs;

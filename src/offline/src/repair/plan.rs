@@ -1,8 +1,9 @@
 //! What the new directory will hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::{PartitionIndex, ShardId, StreamId, TopicId, TopicName};
+use model::{Offset, PartitionIndex, ShardId, StreamId, TopicId, TopicName};
 use shards::TopicRecord;
 
 use super::{Losses, PartitionLoss, RepairError, ShardFinding};
@@ -17,9 +18,16 @@ const PRODUCER_NUMBERS_MARGIN: i64 = 1 << 40;
 /// Numbers of streams, likewise.
 const STREAM_NUMBERS_MARGIN: u32 = 100_000;
 
+/// Records that no partition takes in a millisecond, over the years between two repairs.
+const OFFSETS_PER_MS: u64 = 2048;
+/// The year 4199: what says it is later is no time.
+const UNKNOWN_TIME_MS_MAX: u64 = 1 << 46;
+
 /// One partition of the new directory.
 pub struct PlannedPartition {
     pub stream: StreamId,
+    /// The old log has nothing of it; what it calls this stream is something else.
+    pub made: bool,
     pub new: NewPartition,
     pub end: PartitionEnd,
 }
@@ -62,6 +70,16 @@ impl Plan {
     }
 }
 
+/// It rises with the time by more than a partition can take, so that what is given out after one
+/// repair lies before the place of the next: 2^51.7 in 2026, below 2^53 until 2109.
+fn unknown_offset(states: &[ShardState]) -> Offset {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    // A clock that was set back is behind what the logs have seen.
+    let seen = states.iter().map(|state| state.engine.counted().time_ms).max().unwrap_or(0);
+    let time_ms = now.max(u64::try_from(seen).unwrap_or(0)).min(UNKNOWN_TIME_MS_MAX);
+    (time_ms * OFFSETS_PER_MS).max(UNKNOWN_LEAP)
+}
+
 struct Maker<'a> {
     states: &'a [ShardState],
     views: &'a [Vec<PartitionView>],
@@ -69,6 +87,8 @@ struct Maker<'a> {
     tombstones: Vec<TopicRecord>,
     shards: Vec<PlannedShard>,
     losses: Losses,
+    /// Behind all offsets given out so far, also by a directory that came from a repair.
+    unknown_offset: Offset,
 }
 
 impl<'a> Maker<'a> {
@@ -100,6 +120,7 @@ impl<'a> Maker<'a> {
             topics: BTreeMap::new(),
             tombstones: Vec::new(),
             shards: states.iter().map(empty).collect(),
+            unknown_offset: unknown_offset(states),
             losses: Losses {
                 note: None,
                 partitions: Vec::new(),
@@ -234,10 +255,14 @@ impl<'a> Maker<'a> {
         let record = &view.carried.record;
         let shard = ShardId(at as u16);
         let Some(topic) = self.topic_of(view) else {
+            let (name, index, records) = (&record.name, record.index, view.kept_records);
             // With the topics known for sure this is what is left of a deleted one.
-            if !self.topics_are_sure() {
-                let (name, index) = (&record.name, record.index);
-                self.note(shard, format!("partition {index} of topic {name} is not kept"));
+            if !self.topics_are_sure() || records > 0 {
+                let note = format!(
+                    "partition {index} of topic {name} is not kept, as shard 0 knows no such topic; \
+                     it has {records} good records"
+                );
+                self.note(shard, note);
             }
             return;
         };
@@ -247,11 +272,16 @@ impl<'a> Maker<'a> {
         {
             first_offset = to;
         }
-        let next_offset = record.next_offset + view.leap;
+        let next_offset = match view.leap {
+            0 => record.next_offset,
+            // What is lost may have been a leap of an earlier repair.
+            leap => (record.next_offset + leap).max(self.unknown_offset),
+        };
         let settings = if view.guessed { &topic.config } else { &record.config };
         let version = if view.guessed { topic.config_version } else { record.config_version };
         self.shards[at].partitions.push(PlannedPartition {
             stream: record.stream,
+            made: false,
             new: NewPartition {
                 topic: topic.id,
                 name: record.name.clone(),
@@ -297,13 +327,14 @@ impl<'a> Maker<'a> {
         planned.stream_next = StreamId(stream.0 + 1);
         planned.partitions.push(PlannedPartition {
             stream,
+            made: true,
             new: NewPartition {
                 topic: topic.id,
                 name: topic.name.clone(),
                 index,
                 config: topic.config.clone(),
                 config_version: topic.config_version,
-                first_offset: UNKNOWN_LEAP,
+                first_offset: self.unknown_offset,
             },
             end: PartitionEnd::default(),
         });
@@ -314,7 +345,7 @@ impl<'a> Maker<'a> {
             shard,
             lost: Vec::new(),
             end_unknown: true,
-            next_offset: UNKNOWN_LEAP,
+            next_offset: self.unknown_offset,
             settings_lost: false,
         });
     }

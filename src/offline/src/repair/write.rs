@@ -62,7 +62,9 @@ fn write_shard(
     let mut firsts: BTreeMap<StreamId, Offset> = BTreeMap::new();
     for partition in &planned.partitions {
         shard.partition(partition.stream, &partition.new)?;
-        firsts.insert(partition.stream, partition.new.first_offset);
+        if !partition.made {
+            firsts.insert(partition.stream, partition.new.first_offset);
+        }
     }
     shard.streams_used(planned.stream_next)?;
     if let Some(mut log) = source.shard(planned.shard)? {

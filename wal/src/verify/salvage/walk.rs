@@ -52,7 +52,8 @@ impl<D: LogDevice> Salvage<'_, D> {
         Ok(Lsn(walk.next_lsn.saturating_sub(1)))
     }
 
-    /// What lies between a full segment and the next was recycled: no gap.
+    /// What lies between a full segment and the next was recycled: no gap. Nor is what lies before
+    /// the first segment; whether a checkpoint stands for it is for the caller to say.
     fn enter<V: Visit>(
         &mut self,
         at: usize,
@@ -60,8 +61,9 @@ impl<D: LogDevice> Salvage<'_, D> {
         visit: &mut V,
     ) -> Result<(), V::Error> {
         let Some(first) = self.segments[at].first_lsn else { return Ok(()) };
-        let after_full = at == 0 || self.segments[at - 1].last_lsn.is_some();
-        if first > walk.next_lsn && after_full && self.manifest.is_some() {
+        let recycled =
+            at == 0 || (self.segments[at - 1].last_lsn.is_some() && self.manifest.is_some());
+        if first > walk.next_lsn && recycled {
             if let Some(pending) = walk.pending.take() {
                 self.tell(&pending, at, walk.next_lsn, Lost::Nothing, visit)?;
             }
@@ -177,10 +179,13 @@ impl<D: LogDevice> Salvage<'_, D> {
         visit: &mut V,
     ) -> Result<(), V::Error> {
         let header = block.header;
-        let leaps = walk.next_lsn > 0 && header.first_lsn > walk.next_lsn;
+        // Where the log began is not known; but something stood before this block.
+        let unknown_begin = walk.next_lsn == 0 && walk.pending.is_some();
+        let next_lsn = if unknown_begin { 1 } else { walk.next_lsn };
+        let leaps = next_lsn > 0 && header.first_lsn > next_lsn;
         let bad = !block.table_is_good() || !block.body_is_good();
         let sealed = self.segments[at].last_lsn.is_some();
-        let doubted = if leaps { walk.next_lsn } else { header.first_lsn };
+        let doubted = if leaps { next_lsn } else { header.first_lsn };
         if (leaps || (bad && !sealed)) && self.promised_from(file, at, offset, walk)? < doubted {
             walk.torn = true;
             return Ok(());
@@ -194,9 +199,9 @@ impl<D: LogDevice> Salvage<'_, D> {
                 header_changed: false,
             });
             let last = Lsn(header.first_lsn - 1);
-            let lost = Lost::Entries { first: Lsn(walk.next_lsn), last };
+            let lost = Lost::Entries { first: Lsn(next_lsn), last };
             self.tell(&pending, at, offset, lost, visit)?;
-        } else if let Some(pending) = pending.filter(|p| p.segment == at && walk.next_lsn > 0) {
+        } else if let Some(pending) = pending.filter(|p| p.segment == at) {
             self.tell(&pending, at, offset, Lost::Nothing, visit)?;
         }
         self.visit_entries(&block, offset, at, visit)?;
