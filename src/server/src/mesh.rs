@@ -7,7 +7,6 @@
 //! inbound queues: two full queues cannot block each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 use model::CoreId;
@@ -17,6 +16,13 @@ use crate::bounds::{MESH_BATCH_MAX, MESH_REQUESTS_MAX};
 use crate::connection::Stall;
 use crate::message::Message;
 
+mod atomics {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
+mod park;
+
+use park::ParkFlag;
+
 type Batch = Vec<Message>;
 
 /// All queues of the process; made once, before the cores start.
@@ -25,7 +31,7 @@ pub struct Mesh {
     cores: usize,
     /// `queues[from * cores + to]`.
     queues: Vec<ArrayQueue<Batch>>,
-    parked: Vec<AtomicBool>,
+    parked: Vec<ParkFlag>,
     wakers: Vec<std::sync::OnceLock<Waker>>,
 }
 
@@ -35,17 +41,15 @@ impl Mesh {
         Arc::new(Self {
             cores,
             queues: (0..cores * cores).map(|_| ArrayQueue::new(depth)).collect(),
-            parked: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            parked: (0..cores).map(|_| ParkFlag::new()).collect(),
             wakers: (0..cores).map(|_| std::sync::OnceLock::new()).collect(),
         })
     }
 
     /// Wakes a core if it sleeps. What was written before is seen by the woken core.
     pub fn wake(&self, core: CoreId) {
-        fence(Ordering::SeqCst);
         let index = usize::from(core.0);
-        if self.parked[index].load(Ordering::Relaxed)
-            && self.parked[index].swap(false, Ordering::AcqRel)
+        if self.parked[index].lower()
             && let Some(waker) = self.wakers[index].get()
         {
             waker.wake();
@@ -171,17 +175,12 @@ impl MeshEnd {
     /// meanwhile.
     pub fn park(&self) -> bool {
         let to = usize::from(self.core.0);
-        self.mesh.parked[to].store(true, Ordering::Release);
-        fence(Ordering::SeqCst);
-        let idle = (0..self.mesh.cores).all(|from| self.mesh.queue(from, to).is_empty());
-        if !idle {
-            self.unpark();
-        }
-        idle
+        let is_empty = |from| self.mesh.queue(from, to).is_empty();
+        self.mesh.parked[to].park(|| (0..self.mesh.cores).all(is_empty))
     }
 
     pub fn unpark(&self) {
-        self.mesh.parked[usize::from(self.core.0)].store(false, Ordering::Release);
+        self.mesh.parked[usize::from(self.core.0)].unpark();
     }
 
     /// Wakes whoever sleeps on `core`.
@@ -190,5 +189,7 @@ impl MeshEnd {
     }
 }
 
+#[cfg(test)]
+mod park_model;
 #[cfg(test)]
 mod tests;
