@@ -36,9 +36,23 @@ pub struct DiskState {
 /// What an operation under way is part of.
 #[derive(Debug)]
 enum Step {
-    Create { file: FileId, name: String, bytes: u64 },
-    Allocate { file: FileId, name: String, bytes: u64 },
-    Open { file: FileId, name: String, flags: i32 },
+    Create {
+        file: FileId,
+        name: String,
+        bytes: u64,
+    },
+    Allocate {
+        file: FileId,
+        name: String,
+        bytes: u64,
+    },
+    Open {
+        file: FileId,
+        name: String,
+        flags: i32,
+    },
+    /// The file goes again, because of this.
+    Discard(DeviceError),
     Plain(&'static str),
 }
 
@@ -88,21 +102,13 @@ impl DiskState {
                 }
             }
             (Step::Allocate { file, name, bytes }, RingCompletion::Done { result, .. }) => {
-                let result = match result {
-                    Ok(_) => Ok(Done::Opened { bytes }),
-                    Err(error) => {
-                        // The empty file would be taken for a segment.
-                        self.files.remove(&file);
-                        let _ = rustix::fs::unlinkat(
-                            &self.directory,
-                            &name,
-                            rustix::fs::AtFlags::empty(),
-                        );
-                        Err(device_error("allocate", &error))
-                    }
-                };
-                self.end(ticket, result);
+                match result {
+                    Ok(_) => self.end(ticket, Ok(Done::Opened { bytes })),
+                    Err(error) => self.discard(ring, ticket, file, name, &error),
+                }
             }
+            // The file may be left; the error that counts is why it was to go.
+            (Step::Discard(error), RingCompletion::Done { .. }) => self.end(ticket, Err(error)),
             (Step::Open { file, .. }, RingCompletion::Opened { result, .. }) => {
                 let result = result.and_then(|fd| {
                     let bytes = u64::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
@@ -152,12 +158,34 @@ impl DiskState {
         ring.fallocate(self.token(ticket), raw, 0, 0, bytes);
     }
 
+    /// Removes the file that could not get its space, which would be taken for a segment; the action
+    /// ends after that. Closed first: the kernel gives what it had of its space back in the removal,
+    /// off this thread.
+    fn discard(
+        &mut self,
+        ring: &mut Ring,
+        ticket: Ticket,
+        file: FileId,
+        name: String,
+        error: &io::Error,
+    ) {
+        self.files.remove(&file);
+        let error = device_error("allocate", error);
+        match CString::new(name) {
+            Ok(name) => {
+                self.steps.insert(ticket, Step::Discard(error));
+                ring.unlink_at(self.token(ticket), self.directory.as_raw_fd(), name, 0);
+            }
+            Err(_) => self.end(ticket, Err(error)),
+        }
+    }
+
     /// Submits the opening that `step` is about.
     fn open_file(&mut self, ring: &mut Ring, ticket: Ticket, step: Step) {
         let (name, flags) = match &step {
             Step::Create { name, .. } => (name, READ_WRITE | libc::O_CREAT | libc::O_EXCL),
             Step::Open { name, flags, .. } => (name, *flags),
-            Step::Allocate { .. } | Step::Plain(_) => return,
+            Step::Allocate { .. } | Step::Discard(_) | Step::Plain(_) => return,
         };
         let direct = match self.access {
             Access::Direct => libc::O_DIRECT,
