@@ -1,6 +1,7 @@
 //! Whether a directory's filesystem takes what the log does to it: direct writes, and space
 //! reserved ahead. Asked once at the start, with a file that is removed again.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
@@ -46,16 +47,31 @@ pub fn probe(directory: &Path, block_bytes: usize) -> Result<DirectAnswer, Devic
     answer
 }
 
-fn try_both(
-    directory: &impl std::os::fd::AsFd,
-    block_bytes: usize,
-) -> Result<DirectAnswer, DeviceError> {
+/// Without space for a file of its own, one of the log answers; where there is none, no log opens.
+fn try_existing(directory: &impl AsFd) -> Result<DirectAnswer, DeviceError> {
+    let listed = |errno| failed("list the directory", errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    for entry in rustix::fs::Dir::read_from(directory).map_err(listed)? {
+        let entry = entry.map_err(listed)?;
+        if !entry.file_name().to_bytes().starts_with(b"segment-") {
+            continue;
+        }
+        match retry(|| rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty())) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return refused("opening a file with it fails"),
+            opened => drop(opened.map_err(|errno| failed("open a file", errno))?),
+        }
+        return Ok(DirectAnswer::Taken);
+    }
+    Ok(DirectAnswer::Taken)
+}
+
+fn try_both(directory: &impl AsFd, block_bytes: usize) -> Result<DirectAnswer, DeviceError> {
     let flags = OFlags::RDWR | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mode = Mode::RUSR | Mode::WUSR;
     let open = |more| retry(|| rustix::fs::openat(directory, PROBE_NAME, flags | more, mode));
     // A full disk says nothing of direct writes, and a log on it must open all the same.
     let plain = match open(OFlags::CREATE) {
-        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(DirectAnswer::Taken),
+        Err(Errno::NOSPC | Errno::DQUOT) => return try_existing(directory),
         other => other.map_err(|errno| failed("make a file", errno))?,
     };
     let bytes = block_bytes as u64;
