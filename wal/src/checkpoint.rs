@@ -314,6 +314,9 @@ impl Wal {
                 // A file that could not be made is not open.
                 state.open &= state.made;
                 self.give_checkpoint_up(device);
+                if error == DeviceError::NoSpace && self.segments.reserve.ballast.is_none() {
+                    self.break_pin(device);
+                }
             }
         }
     }

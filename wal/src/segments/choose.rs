@@ -60,7 +60,14 @@ impl Wal {
         }
         if self.segments.reserve.ballast.is_none() && !self.checkpoint.no_space {
             if self.may_make() {
-                return Some(self.make_ballast_job());
+                // In turn: commits must go on also where a large checkpoint has no space. Publishes
+                // wait for that space, without which nothing is ever freed again.
+                let slot = self.segments.reserve.missing();
+                let slot = slot.filter(|_| self.segments.reserve.ballast_failed);
+                return Some(match slot {
+                    Some(slot) => self.make_reserve_job(slot),
+                    None => self.make_ballast_job(),
+                });
             }
             if let Some(old) = self.unread_dropped() {
                 return Some(self.remove_job(old));

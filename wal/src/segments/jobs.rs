@@ -200,6 +200,9 @@ impl Wal {
 
     fn job_done<D: LogDevice>(&mut self, device: &mut D) {
         let Some(job) = self.segments.job.take() else { return };
+        if job.kind != Kind::CleanUp && std::mem::take(&mut self.segments.failing) {
+            info!(shard = self.config.shard, "segments are prepared again");
+        }
         match job.kind {
             Kind::Make { number } => {
                 if std::mem::take(&mut self.segments.disk_full) {
@@ -218,6 +221,7 @@ impl Wal {
             }
             Kind::MakeReserve { slot } => {
                 self.segments.reserve_made(slot, job.bytes);
+                self.segments.reserve.ballast_failed = false;
                 self.manifest.request(Effect::None);
             }
             Kind::FillReserve { old, slot } => {
@@ -228,6 +232,7 @@ impl Wal {
             }
             Kind::MakeBallast => {
                 self.segments.reserve.ballast = Some(job.bytes);
+                self.segments.reserve.ballast_failed = false;
                 self.segments.reserve.ballast_wanted = false;
             }
             Kind::GiveBallast => {
@@ -268,7 +273,7 @@ impl Wal {
         }
         if full && !self.segments.disk_full {
             warn!(shard = self.config.shard, "no space on the disk for a new segment");
-        } else if !full {
+        } else if !full && !std::mem::replace(&mut self.segments.failing, true) {
             warn!(shard = self.config.shard, %error, "preparing a segment failed; it is tried again");
         }
         // A number is never tried twice: what has its name now may not be what it should be.
@@ -280,10 +285,12 @@ impl Wal {
             }
             Kind::MakeReserve { slot } => {
                 self.segments.disk_full |= full;
+                self.segments.reserve.ballast_failed = false;
                 Some(names::RESERVES[slot].to_owned())
             }
             Kind::MakeBallast => {
                 self.segments.disk_full |= full;
+                self.segments.reserve.ballast_failed = full;
                 Some(names::BALLAST.to_owned())
             }
             // The file's name is not known for sure any more: the next start clears it away.

@@ -167,6 +167,8 @@ pub(crate) struct Segments {
     /// Why the last job failed.
     pub last_error: Option<DeviceError>,
     pub disk_full: bool,
+    /// Jobs fail for another reason than space, and that was said.
+    pub failing: bool,
     pub reserve: Reserve,
     /// A block waits for a segment.
     pub wanted: bool,

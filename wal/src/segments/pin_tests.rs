@@ -129,3 +129,22 @@ fn a_pin_that_keeps_nothing_back_stays_on_a_full_disk() {
     log.settle();
     assert!(log.wal.is_pinned());
 }
+
+#[test]
+fn a_pin_gives_way_to_a_checkpoint_without_space() {
+    let mut log = Log::new(config());
+    fill(&mut log, 0, 300);
+    log.checkpoint(&[b"zero"]);
+    log.wal.pin();
+    let_go(&mut log, 300);
+    let used = log.disk.image().names().map(|(_, bytes)| bytes).sum();
+    log.disk.limit_space(used);
+    // Larger than what is kept for checkpoints.
+    let piece = vec![7; 400 * 1024];
+    log.checkpoint(&[&piece]);
+    assert!(log.wal.is_pinned(), "what is kept for checkpoints goes first");
+    log.checkpoint(&[&piece]);
+    assert!(!log.wal.is_pinned(), "nothing else would ever give the checkpoint its space");
+    let stats = log.wal.stats();
+    assert!(stats.recycled_total + stats.removed_total > 0, "{stats:?}");
+}

@@ -24,6 +24,8 @@ pub(crate) struct Reserve {
     pub ballast: Option<u64>,
     /// A checkpoint found no space.
     pub ballast_wanted: bool,
+    /// There was no space for it: a spare segment, which may be smaller, has the next try.
+    pub ballast_failed: bool,
 }
 
 impl Reserve {

@@ -157,3 +157,26 @@ fn many_streams_close_a_segment_earlier() {
         assert_eq!(log.read_all(stream, 0, 1_000), expected.concat());
     }
 }
+
+#[test]
+fn a_spare_segment_is_made_where_a_large_checkpoint_has_no_space() {
+    let mut disk = SimDisk::new(1);
+    Wal::create(&mut disk, &config()).unwrap();
+    let (wal, _) = Wal::open(&mut disk, config(), &mut Memory::default()).unwrap();
+    drop(wal);
+    let used: u64 = disk.image().names().map(|(_, bytes)| bytes).sum();
+    let mut disk = SimDisk::from_image(disk.image(), 2);
+    disk.limit_space(used);
+    let mut log = Log::open(disk, config());
+    assert!(log.wal.stats().disk_full);
+    assert!(log.wal.segments.reserve.next().is_none());
+
+    log.wal.checkpoint.file_bytes = 40 * config().segment_bytes;
+    log.disk.limit_space(used + 2 * config().segment_bytes);
+    for _ in 0..30 {
+        log.settle();
+    }
+    assert!(log.wal.segments.reserve.next().is_some(), "commits go on");
+    assert!(log.wal.segments.reserve.ballast.is_none());
+    assert!(!log.wal.segments.has_spare(), "what is left is for a checkpoint");
+}
