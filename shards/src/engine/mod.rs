@@ -101,7 +101,8 @@ pub struct Engine {
     producer_ids: topics::ProducerIdBlock,
     /// Where the next look for idle producers begins.
     expiry_next: StreamId,
-    /// The latest time the host has told.
+    /// What fetches' deadlines are compared with: the latest [`Engine::tick`], in the host's clock of
+    /// waits. Entries have another clock.
     clock_ms: i64,
     replay: replay::ReplayState,
     /// Kept for its allocation.
@@ -190,8 +191,7 @@ impl Engine {
     }
 
     /// An entry's time: never before the one before it.
-    fn stamp(&mut self, now_ms: i64) -> i64 {
-        self.clock_ms = self.clock_ms.max(now_ms);
+    fn stamp(&self, now_ms: i64) -> i64 {
         now_ms.max(self.counters.time_ms)
     }
 

@@ -113,7 +113,8 @@ impl Engine {
     }
 
     /// Begins a one-shot read of batches from `offset` on. It is answered when `min_bytes` are
-    /// there, when more would pass `max_bytes`, or at `deadline_ms` with whatever there is.
+    /// there, when more would pass `max_bytes`, or at `deadline_ms` (of [`Engine::tick`]'s clock)
+    /// with whatever there is.
     pub fn fetch(
         &mut self,
         reader: ReaderId,
@@ -205,13 +206,14 @@ impl Engine {
         None
     }
 
-    /// Tells the time: fetches whose deadline has come take their last turn.
+    /// Tells the time by a clock of the host's choice that does not jump (entries' times are told
+    /// apart from it): fetches whose deadline has come take their last turn.
     pub fn tick(&mut self, now_ms: i64) {
         self.clock_ms = self.clock_ms.max(now_ms);
         self.readers.expire(self.clock_ms);
     }
 
-    /// When [`Engine::tick`] has something to do, Unix milliseconds.
+    /// When [`Engine::tick`] has something to do, milliseconds of its clock.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         self.readers.next_deadline_ms()
     }

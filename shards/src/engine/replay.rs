@@ -87,7 +87,6 @@ impl Engine {
             self.reveal(undo, false);
         }
         self.counters.time_ms = self.counters.time_ms.max(head.time_ms);
-        self.clock_ms = self.clock_ms.max(head.time_ms);
         self.last_lsn = lsn;
         self.committed_lsn = lsn;
         Ok(())

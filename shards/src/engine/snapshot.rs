@@ -194,7 +194,6 @@ impl Engine {
             producer_id_next: fields.i64()?,
             time_ms: fields.i64()?,
         };
-        self.clock_ms = self.clock_ms.max(self.counters.time_ms);
         self.replay.head_seen = true;
         Ok(())
     }

@@ -101,6 +101,11 @@ impl Clock {
         self.now_ns
     }
 
+    /// Milliseconds since this core started; never goes back nor jumps: for whatever waits.
+    pub fn now_ms(&self) -> i64 {
+        i64::try_from(self.now_ns / 1_000_000).unwrap_or(i64::MAX)
+    }
+
     /// When `wait_ms` from now have passed, by [`Self::now_ns`]; 0 stands for no limit.
     pub fn deadline_ns(&self, wait_ms: u32) -> u64 {
         match wait_ms {

@@ -70,6 +70,9 @@ fn a_fetch_waits_for_its_bytes_then_for_its_time() {
     assert!(matches!(engine.next_effect(), Some(Effect::Read { reader: ONE, offset: 2, .. })));
     assert_eq!(engine.read_done(ONE, 3, 100), ReadVerdict::Wait);
     assert_eq!(engine.next_deadline_ms(), Some(90));
+    // The time of entries is another clock's.
+    engine.allocate_producer_id(1_000_000, &mut log).unwrap();
+    assert_eq!(engine.next_effect(), None);
     engine.tick(99);
     let stream = from.stream;
     let expired = Effect::FetchExpired { reader: TWO, stream, next_offset: 3 };

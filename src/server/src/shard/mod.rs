@@ -138,7 +138,7 @@ impl ShardHost {
     /// Every few milliseconds.
     pub fn tick(&mut self, ring: &mut Ring, clock: &Clock, out: &mut Outbox) {
         self.with_log(ring, |wal, device| wal.tick(device, clock.now_ns()));
-        self.engine.tick(clock.unix_ms());
+        self.engine.tick(clock.now_ms());
         self.expire_pending(clock, out);
         self.start_checkpoint(ring, clock);
         self.start_retention(clock);

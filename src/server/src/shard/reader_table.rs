@@ -57,7 +57,7 @@ pub struct FetchWant {
     pub offset: Offset,
     pub min_bytes: u32,
     pub max_bytes: u32,
-    /// Unix milliseconds.
+    /// By the core's clock of waits, milliseconds.
     pub deadline_ms: i64,
 }
 

@@ -92,7 +92,7 @@ impl ShardHost {
                     offset,
                     min_bytes,
                     max_bytes,
-                    deadline_ms: clock.unix_ms() + i64::from(wait_ms),
+                    deadline_ms: clock.now_ms() + i64::from(wait_ms),
                 };
                 self.fetch(origin, partition, want, out);
             }
