@@ -144,6 +144,12 @@ impl Routes {
         }
         let target = direct_address(&address, main.address());
         match self.open(&target, self.options.connect_timeout.min(DIRECT_CONNECT_MAX)).await {
+            // Handed on by a core that is being drained: that is a hop as well, so it is not kept,
+            // and the core is tried again later.
+            Ok(connection) if connection.hello().core != address.core => {
+                slot.failed_at = Some(Instant::now());
+                Ok(main)
+            }
             Ok(connection) => {
                 *slot = Direct { connection: Some(connection.clone()), failed_at: None };
                 Ok(connection)
