@@ -1,7 +1,7 @@
 //! Who may connect: how many connections each client address and each core has. Shared by all
 //! cores; looked at when a connection comes and when it goes, never in between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +35,7 @@ impl Admission {
 
     /// A connection has come. Returns how many the address has now, with this one.
     pub fn enter(&self, address: IpAddr) -> u32 {
-        let address = address.to_canonical();
+        let address = counted_as(address);
         let mut table = self.table(address);
         let count = table.entry(address).or_default();
         *count += 1;
@@ -44,7 +44,7 @@ impl Admission {
 
     /// A connection that had entered is gone.
     pub fn leave(&self, address: IpAddr) {
-        let address = address.to_canonical();
+        let address = counted_as(address);
         let mut table = self.table(address);
         if let Some(count) = table.get_mut(&address) {
             *count -= 1;
@@ -74,6 +74,17 @@ impl Admission {
     }
 }
 
+/// What one client is taken for: any IPv6 host has the whole /64 of its network to choose from.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +106,17 @@ mod tests {
         }
         let kept: usize = admission.tables.iter().map(|table| table.lock().unwrap().len()).sum();
         assert_eq!(kept, 0, "an address without a connection takes no memory");
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one() {
+        let admission = Admission::new(1, 0);
+        let enter = |text: &str| admission.enter(text.parse().unwrap());
+        assert_eq!((enter("2001:db8::1"), enter("2001:db8::ffff:ffff:ffff:ffff")), (1, 2));
+        assert_eq!(enter("2001:db8:0:1::1"), 1);
+        assert_eq!((enter("::ffff:10.0.0.1"), enter("10.0.0.2")), (1, 1));
+        admission.leave("2001:db8::abcd".parse().unwrap());
+        assert_eq!(enter("2001:db8::1"), 2);
     }
 
     #[test]

@@ -157,7 +157,8 @@ options! {
         connections_per_core_max: Count<u32> = "10000",
             Bounds::within(1, 1_000_000), Restart;
         /// Connections that one client address may have, over all cores; more are refused.
-        /// 0: no bound. Clients behind one address translation count as one.
+        /// 0: no bound. Clients behind one address translation count as one, and so does an IPv6
+        /// network (/64).
         connections_per_address_max: Count<u32> = "5000",
             Bounds::within(0, 1_000_000), Restart;
         /// Bytes of requests that one connection may have unanswered before it is read no further.
