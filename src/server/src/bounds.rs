@@ -20,8 +20,8 @@ pub const GREETING_SECONDS_MAX: u64 = 10;
 pub const BALANCE_CONNECTIONS_MIN: u32 = 8;
 /// Connections of operators on one core: beyond all other bounds, but no way around them.
 pub const OPERATORS_PER_CORE_MAX: usize = 16;
-/// Refused connections of a core that wait to say Hello and be told why; past this they are told
-/// and closed at once.
+/// Refused connections of a core that wait to say Hello and be told why; past this the oldest is
+/// told and closed at once.
 pub const REFUSED_GREETINGS_MAX: usize = 64;
 /// A frame that has not come whole by then, while memory is short, costs its connection, seconds.
 pub const PARTIAL_FRAME_SECONDS_MAX: u64 = 60;

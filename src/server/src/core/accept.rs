@@ -11,6 +11,7 @@ use crate::bounds::{
     BALANCE_CONNECTIONS_MIN, OPERATORS_PER_CORE_MAX, PEER_IDLE_SECONDS_MAX,
     PEER_SILENT_SECONDS_MAX, REFUSED_GREETINGS_MAX,
 };
+use crate::connection::Phase;
 use crate::message::{ConnectionId, Message};
 
 /// The listener of the address that all cores share; the other one is a core's own.
@@ -47,6 +48,9 @@ impl Core {
             return self.facts.admission.leave_core(own);
         }
         let refusal = self.refusal(peer);
+        if refusal.is_some() && self.refused_greetings >= REFUSED_GREETINGS_MAX {
+            self.end_oldest_refused();
+        }
         if let Some(rejection) = &refusal
             && self.refused_greetings >= REFUSED_GREETINGS_MAX
         {
@@ -62,10 +66,32 @@ impl Core {
         {
             self.refused_greetings += 1;
             connection.refusal = Some(Box::new(rejection));
+            self.note_refused(id);
         }
         let peer = peer_text(peer);
         tracing::debug!(peer, core = %own, "connected");
         self.start_receive(id);
+    }
+
+    /// Those that have said Hello since or are gone are dropped where they add up.
+    fn note_refused(&mut self, id: ConnectionId) {
+        self.refused_waiting.push_back(id);
+        if self.refused_waiting.len() > 2 * REFUSED_GREETINGS_MAX {
+            let connections = &mut self.connections;
+            self.refused_waiting.retain(|id| {
+                connections.get_mut(*id).is_some_and(|connection| connection.refusal.is_some())
+            });
+        }
+    }
+
+    /// Whoever has had longest to say Hello and has not makes room for one that may be an operator.
+    fn end_oldest_refused(&mut self) {
+        while let Some(id) = self.refused_waiting.pop_front() {
+            let waits = self.connections.get_mut(id).is_some_and(|c| c.phase == Phase::Greeting);
+            if waits && self.refuse_greeting(id, 0) {
+                return;
+            }
+        }
     }
 
     /// What keeps a new connection out, unless it is an operator's. Counts it for its address.

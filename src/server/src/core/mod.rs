@@ -19,6 +19,7 @@ mod sockets;
 mod tests;
 mod work;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -104,6 +105,8 @@ pub struct Core {
     operators: usize,
     /// Connections that will be refused once they have said Hello.
     refused_greetings: usize,
+    /// The same, the oldest first; some may be gone.
+    refused_waiting: VecDeque<ConnectionId>,
     shutdown: shutdown::Shutdown,
     facts: Arc<ServerFacts>,
     /// The clock's timer has run out.

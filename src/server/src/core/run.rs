@@ -1,5 +1,6 @@
 //! A core's start and its loop.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -168,6 +169,7 @@ impl CoreLoop {
             drains: super::drain::Drains::new(cores),
             operators: 0,
             refused_greetings: 0,
+            refused_waiting: VecDeque::new(),
             backup: None,
             shutdown: Shutdown::new(),
             facts: start.facts,
