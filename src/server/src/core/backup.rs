@@ -8,7 +8,8 @@
 use model::{BackupPoint, ErrorCode, Rejection, Reply, ShardId, ShardPoint};
 use wal::directory::identity;
 
-use super::{Core, ShardSlot};
+use super::Core;
+use super::borders::guarded;
 use crate::bounds::BACKUP_SILENT_SECONDS_MAX;
 use crate::message::{ConnectionId, Message, Origin, ReplyTo, ShardAnswer, ShardRequest};
 
@@ -213,9 +214,7 @@ impl Core {
 
     pub(super) fn release_logs(&mut self, backup: u64) {
         for slot in &mut self.shards {
-            if let ShardSlot::Open(host) = slot {
-                host.unpin_log(&mut self.ring, backup);
-            }
+            guarded(slot, |host| host.unpin_log(&mut self.ring, backup));
         }
     }
 
@@ -231,10 +230,8 @@ impl Core {
         if self.facts.backup_under_way() == 0 {
             return;
         }
-        for slot in &self.shards {
-            if let ShardSlot::Open(host) = slot
-                && let Some(backup) = host.backup_in_the_way()
-            {
+        for slot in &mut self.shards {
+            if let Some(backup) = guarded(slot, |host| host.backup_in_the_way()).flatten() {
                 self.facts.break_backup(backup);
             }
         }

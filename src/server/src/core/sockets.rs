@@ -6,13 +6,15 @@ use std::os::fd::AsRawFd;
 use model::{ErrorCode, Rejection};
 use ring::ReceivedBuffer;
 
-use super::{Core, ShardSlot};
+use super::Core;
+use super::borders::guarded;
 use crate::bounds::{
     DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, OUTPUT_STUCK_SECONDS_MAX,
     PARTIAL_FRAME_SECONDS_MAX, PARTIAL_FRAME_STUCK_SECONDS_MAX,
 };
 use crate::connection::{Phase, Stall};
 use crate::message::{ConnectionId, Message};
+use crate::shard::ShardHost;
 use crate::token::Token;
 
 /// After running out of descriptors, accepting rests for this long.
@@ -36,9 +38,7 @@ impl Core {
     pub(super) fn yield_descriptors(&mut self) {
         let mut short = false;
         for slot in &mut self.shards {
-            if let ShardSlot::Open(host) = slot {
-                short |= !host.refill_descriptors();
-            }
+            short |= guarded(slot, ShardHost::refill_descriptors) == Some(false);
         }
         if !short || self.shutdown.under_way() {
             return;
