@@ -12,6 +12,8 @@ use crate::message::{ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardRe
 
 /// Bodies of requests beside publishes are small; a larger one is refused before it is copied.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// Of an authentication mechanism's name that is not known, in the answer and the log.
+const MECHANISM_CHARS_SHOWN: usize = 64;
 
 impl Core {
     /// Parses what the queued connections have. Returns whether some have more.
@@ -232,9 +234,10 @@ impl Core {
             return self.close_with(id, header.correlation, &rejection);
         }
         if !hello.mechanism.is_empty() {
+            // The client's own words go into the log: not more of them than a name has.
+            let named: String = hello.mechanism.chars().take(MECHANISM_CHARS_SHOWN).collect();
             let text = format!(
-                "the authentication mechanism {:?} is not known here; send an empty one",
-                hello.mechanism
+                "the authentication mechanism {named:?} is not known here; send an empty one"
             );
             let rejection = Rejection::new(ErrorCode::InvalidArgument, text);
             return self.close_with(id, header.correlation, &rejection);

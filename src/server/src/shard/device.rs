@@ -56,6 +56,18 @@ enum Step {
     Plain(&'static str),
 }
 
+impl Step {
+    fn doing(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Allocate { .. } => "allocate",
+            Self::Open { .. } => "open",
+            Self::Discard(_) => "discard",
+            Self::Plain(doing) => doing,
+        }
+    }
+}
+
 impl DiskState {
     /// `block_bytes`: the unit of direct I/O on this file system.
     pub fn open(slot: u8, path: &Path, block_bytes: usize, access: Access) -> io::Result<Self> {
@@ -132,7 +144,12 @@ impl DiskState {
                 self.end(ticket, result);
             }
             (step, completion) => {
-                tracing::error!(?step, ?completion, "the ring reported an end of another kind");
+                drop(completion);
+                let doing = step.doing();
+                tracing::error!(
+                    doing,
+                    "the kernel's answer to a file operation is of another kind; please report this line"
+                );
                 let error = io::ErrorKind::InvalidData.into();
                 self.end(ticket, Err(device_error("io_uring", &error)));
             }
