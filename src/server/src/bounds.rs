@@ -62,6 +62,8 @@ pub const WORK_LEFT_MIN: u32 = WORK_PER_CONNECTION;
 /// Questions that many parts of the server answer (status, a topic's description), under way on one
 /// core; further ones wait.
 pub const GATHERS_PER_CORE_MAX: usize = 4;
+/// The same of operators, beside those.
+pub const GATHERS_OF_OPERATORS_MAX: usize = 4;
 /// After a question about a topic of more partitions than this, a core rests from such questions...
 pub const GATHER_PARTITIONS_FREE: usize = 256;
 /// ...for so long for each of the others: several times what answering takes.

@@ -7,7 +7,10 @@ use model::{Reply, ShardId, TopicInfo};
 use slab::Slab;
 
 use super::{Core, ShardSlot};
-use crate::bounds::{GATHER_PARTITIONS_FREE, GATHER_REST_NS_PER_PARTITION, GATHERS_PER_CORE_MAX};
+use crate::bounds::{
+    GATHER_PARTITIONS_FREE, GATHER_REST_NS_PER_PARTITION, GATHERS_OF_OPERATORS_MAX,
+    GATHERS_PER_CORE_MAX,
+};
 use crate::connection::Stall;
 use crate::message::{
     ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardAnswer, ShardRequest,
@@ -25,17 +28,25 @@ pub enum Question {
 #[derive(Debug, Default)]
 pub struct Gathers {
     open: Slab<Gather>,
+    /// How many of them are operators'.
+    operators: usize,
+    /// Connections let go on that found no room again: the next to be let go on.
+    pub first: Vec<ConnectionId>,
     /// Nothing is asked before, nanoseconds of the core's clock: a wide question has just been.
     rest_until_ns: u64,
 }
 
 impl Gathers {
-    /// How many more questions may be asked now.
-    pub fn room(&self, now_ns: u64) -> usize {
+    /// How many more questions may be asked now. Operators have room of their own and no rest:
+    /// whatever clients ask, the server can be looked at and drained.
+    pub fn room(&self, now_ns: u64, operator: bool) -> usize {
+        if operator {
+            return GATHERS_OF_OPERATORS_MAX.saturating_sub(self.operators);
+        }
         if now_ns < self.rest_until_ns {
             return 0;
         }
-        GATHERS_PER_CORE_MAX.saturating_sub(self.open.len())
+        GATHERS_PER_CORE_MAX.saturating_sub(self.open.len() - self.operators)
     }
 
     /// A topic of many partitions costs the core time: others get several times as much before the
@@ -52,6 +63,7 @@ impl Gathers {
 #[derive(Debug)]
 struct Gather {
     origin: Origin,
+    operator: bool,
     question: Question,
     awaited: usize,
     cores: Vec<CoreStatus>,
@@ -62,7 +74,8 @@ struct Gather {
 impl Core {
     /// Asks all who have a part of the answer. The connection's request is counted by the messages.
     pub(super) fn begin_gather(&mut self, origin: Origin, question: Question) -> Result<(), Stall> {
-        if self.gathers.room(self.clock.now_ns()) == 0 {
+        let operator = self.is_operator(origin.connection);
+        if self.gathers.room(self.clock.now_ns(), operator) == 0 {
             return Err(Stall::Gathers);
         }
         self.gathers.rest_after(&question, self.clock.now_ns());
@@ -88,8 +101,10 @@ impl Core {
             Question::Describe(topic) => (Some(topic.id), None),
             Question::Drain(order) => (None, Some(*order)),
         };
+        self.gathers.operators += usize::from(operator);
         let id = self.gathers.open.insert(Gather {
             origin,
+            operator,
             question,
             awaited: shards.len() + cores.len(),
             cores: Vec::new(),
@@ -129,6 +144,7 @@ impl Core {
             return;
         }
         let mut gather = self.gathers.open.remove(id as usize);
+        self.gathers.operators -= usize::from(gather.operator);
         gather.cores.sort_by_key(|core| core.core);
         gather.shards.sort_by_key(|shard| shard.shard);
         gather.partitions.sort_by_key(|partition| partition.index);
@@ -182,5 +198,33 @@ impl Core {
     /// Whether a connection still is there to be answered.
     pub(super) fn is_open(&mut self, id: ConnectionId) -> bool {
         self.connections.get_mut(id).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::CoreId;
+
+    use super::*;
+
+    #[test]
+    fn what_clients_ask_takes_no_room_from_operators() {
+        let mut gathers = Gathers { rest_until_ns: 1_000, ..Gathers::default() };
+        assert_eq!((gathers.room(0, false), gathers.room(0, true)), (0, GATHERS_OF_OPERATORS_MAX));
+        let connection = ConnectionId { core: CoreId(0), index: 0, generation: 0 };
+        for operator in [false, false, false, false, true] {
+            gathers.open.insert(Gather {
+                origin: Origin { connection, correlation: 0, cost: 0 },
+                operator,
+                question: Question::Status,
+                awaited: 1,
+                cores: Vec::new(),
+                shards: Vec::new(),
+                partitions: Vec::new(),
+            });
+            gathers.operators += usize::from(operator);
+        }
+        let room = (gathers.room(1_000, false), gathers.room(1_000, true));
+        assert_eq!(room, (0, GATHERS_OF_OPERATORS_MAX - 1));
     }
 }

@@ -213,14 +213,30 @@ impl Core {
 
     /// Looks again at the connections that wait for room of this core.
     pub(super) fn retry_stalled(&mut self) {
-        let mut gathers = self.gathers.room(self.clock.now_ns());
+        let now_ns = self.clock.now_ns();
+        let mut gathers = self.gathers.room(now_ns, false);
+        // Whoever was let go on and came too late is before all others.
+        for id in std::mem::take(&mut self.gathers.first) {
+            if self.connections.get_mut(id).and_then(|c| c.stall) != Some(Stall::Gathers) {
+                continue;
+            }
+            self.gathers.first.push(id);
+            if gathers > 0 {
+                gathers -= 1;
+                self.unstall(id);
+            }
+        }
         for id in std::mem::take(&mut self.stalled) {
             let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
                 Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
+                Some(Stall::Gathers) if self.is_operator(id) => self.gathers.room(now_ns, true) > 0,
                 Some(Stall::Gathers) => {
                     // Each comes back with one question at least.
                     let free = gathers > 0;
                     gathers = gathers.saturating_sub(1);
+                    if free && !self.gathers.first.contains(&id) {
+                        self.gathers.first.push(id);
+                    }
                     free
                 }
                 Some(Stall::PartialFrames) => {
