@@ -44,6 +44,8 @@ pub const DESCRIPTORS_SPARE_PER_SHARD: usize = 8;
 pub const FETCH_CURSORS_MAX: usize = 256;
 /// Readers (subscriptions and waiting fetches) in one shard.
 pub const READERS_PER_SHARD_MAX: usize = 200_000;
+/// The same of one connection: a few cannot take the whole shard.
+pub const READERS_OF_CONNECTION_MAX: usize = READERS_PER_SHARD_MAX / 4;
 /// Replies waiting for durability in one shard.
 pub const PENDING_REPLIES_MAX: usize = 1_000_000;
 /// Objects in one slice of a checkpoint; keeps a slice under 200 us.

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 
 use ahash::{AHashMap, AHashSet};
-use model::{Offset, PartitionHandle, StreamId};
+use model::{ErrorCode, Offset, PartitionHandle, Rejection, StreamId};
 use slab::Slab;
 use wal::{Cursor, CursorId, TimeSeek};
 
-use crate::bounds::{CONNECTION_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX};
+use crate::bounds::{
+    CONNECTION_UNSENT_BYTES_MAX, READERS_OF_CONNECTION_MAX, READERS_PER_SHARD_MAX,
+};
 use crate::message::{ConnectionId, Origin};
 
 #[derive(Debug, Default)]
@@ -85,15 +87,19 @@ pub(super) enum SeekThen {
 }
 
 impl Readers {
-    /// `None` when there are too many.
+    /// Refused when there are too many, of all or of this connection.
     pub(super) fn insert(
         &mut self,
         partition: PartitionHandle,
         connection: ConnectionId,
         kind: ReaderKind,
-    ) -> Option<u64> {
+    ) -> Result<u64, Rejection> {
         if self.slots.len() >= READERS_PER_SHARD_MAX {
-            return None;
+            return Err(too_many_readers());
+        }
+        let own = self.by_connection.get(&connection).map_or(0, |of| of.readers.len());
+        if own >= READERS_OF_CONNECTION_MAX {
+            return Err(too_many_of_connection());
         }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
@@ -108,7 +114,7 @@ impl Readers {
             held: None,
         });
         self.by_connection.entry(connection).or_default().readers.insert(id);
-        Some(id)
+        Ok(id)
     }
 
     pub(super) fn get(&mut self, id: u64) -> Option<&mut Reader> {
@@ -177,11 +183,45 @@ fn slot_of(id: u64) -> usize {
     (id & 0xFFFF_FFFF) as usize
 }
 
+fn too_many_readers() -> Rejection {
+    Rejection::new(
+        ErrorCode::Busy,
+        format!(
+            "this shard has {READERS_PER_SHARD_MAX} readers, which is its bound; try again later"
+        ),
+    )
+}
+
+fn too_many_of_connection() -> Rejection {
+    Rejection::new(
+        ErrorCode::LimitReached,
+        format!(
+            "this connection has {READERS_OF_CONNECTION_MAX} readers in this shard (subscriptions \
+             and waiting fetches), the most one may have; open another connection"
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use model::{CoreId, ShardId, TopicId};
 
     use super::*;
+
+    #[test]
+    fn one_connection_cannot_take_the_whole_shard() {
+        let mut readers = Readers::default();
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let connection = |index| ConnectionId { core: CoreId(0), index, generation: 0 };
+        let kind = ReaderKind::Subscription { number: 0, correlation: 0 };
+        for _ in 0..READERS_OF_CONNECTION_MAX {
+            readers.insert(partition, connection(1), kind).unwrap();
+        }
+        let refused = readers.insert(partition, connection(1), kind).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::LimitReached);
+        readers.insert(partition, connection(2), kind).unwrap();
+    }
 
     /// A connection with too much that is not sent: its readers wait, in their order, and others
     /// do not.

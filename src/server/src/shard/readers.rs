@@ -12,9 +12,7 @@ use wal::{Batches, ReadStep, SeekStep, TimeSeek};
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
 use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
-use crate::bounds::{
-    FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX, READERS_PER_SHARD_MAX,
-};
+use crate::bounds::{FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX};
 use crate::message::{ConnectionId, Message, Origin, ReaderKey};
 use crate::outbox::Outbox;
 
@@ -37,8 +35,9 @@ impl ShardHost {
             return self.seek(origin, partition, *time_ms, then, out);
         }
         let kind = ReaderKind::Subscription { number, correlation: origin.correlation };
-        let Some(id) = self.readers.insert(partition, origin.connection, kind) else {
-            return out.reject(origin, too_many_readers());
+        let id = match self.readers.insert(partition, origin.connection, kind) {
+            Ok(id) => id,
+            Err(rejection) => return out.reject(origin, rejection),
         };
         match self.engine.subscribe(shards::ReaderId(id), partition, position) {
             Ok(subscribed) => {
@@ -68,8 +67,9 @@ impl ShardHost {
         out: &mut Outbox,
     ) {
         let kind = ReaderKind::Fetch { origin, asked: want.offset };
-        let Some(id) = self.readers.insert(partition, origin.connection, kind) else {
-            return out.reject(origin, too_many_readers());
+        let id = match self.readers.insert(partition, origin.connection, kind) {
+            Ok(id) => id,
+            Err(rejection) => return out.reject(origin, rejection),
         };
         let begun = self.engine.fetch(
             shards::ReaderId(id),
@@ -447,13 +447,4 @@ fn origin_of(reader: &Reader) -> Origin {
             Origin { connection: reader.connection, correlation, cost: 0 }
         }
     }
-}
-
-fn too_many_readers() -> Rejection {
-    Rejection::new(
-        ErrorCode::Busy,
-        format!(
-            "this shard has {READERS_PER_SHARD_MAX} readers, which is its bound; try again later"
-        ),
-    )
 }
