@@ -6,7 +6,7 @@ use wal::directory::{self, DataDirectory};
 
 use crate::config::ServerConfig;
 use crate::descriptors::connections_per_core_max;
-use crate::medium::{self, ShardMedium};
+use crate::medium::{self, MediumError, ShardMedium};
 use crate::start::StartError;
 
 /// The data directory, locked, and what has been found of it.
@@ -17,6 +17,8 @@ pub struct OpenData {
     pub created: bool,
     /// By shard; `None` where the shard's directory is missing.
     pub mediums: Vec<Option<ShardMedium>>,
+    /// By shard: why its disk cannot be used, if it cannot; the other shards are served.
+    pub refused: Vec<Option<String>>,
     /// What the limit of open files leaves beside the logs.
     pub connections_per_core_max: usize,
 }
@@ -24,13 +26,13 @@ pub struct OpenData {
 impl OpenData {
     pub fn open(config: &ServerConfig) -> Result<Self, StartError> {
         let (directory, created) = open_directory(config)?;
-        let mediums = shard_mediums(config, &directory)?;
+        let (mediums, refused) = shard_mediums(config, &directory)?;
         let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
         let paths: Vec<PathBuf> =
             (0..directory.shards()).map(|shard| directory.shard_path(shard)).collect();
         let connections_per_core_max =
             connections_per_core_max(config.connections_per_core_max, cores, &paths)?;
-        Ok(Self { directory, created, mediums, connections_per_core_max })
+        Ok(Self { directory, created, mediums, refused, connections_per_core_max })
     }
 
     pub fn is_volatile(&self) -> bool {
@@ -63,19 +65,36 @@ fn open_directory(config: &ServerConfig) -> Result<(DataDirectory, bool), StartE
     Ok((data, false))
 }
 
-/// What each shard's files stand on; `None` where a shard's directory is missing.
+/// What each shard's files stand on, `None` where a shard's directory is missing; and why a shard's
+/// disk cannot be used. A bad disk under some shards is theirs alone, unless it is under all.
+#[allow(clippy::type_complexity)]
 fn shard_mediums(
     config: &ServerConfig,
     data: &DataDirectory,
-) -> Result<Vec<Option<ShardMedium>>, StartError> {
-    let mediums = (0..data.shards())
-        .map(|shard| {
-            let path = data.shard_path(shard);
-            medium::of_shard(&path, data.path(), data.block_bytes(), &config.storage)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+) -> Result<(Vec<Option<ShardMedium>>, Vec<Option<String>>), StartError> {
+    let mut mediums = Vec::new();
+    let mut refused: Vec<Option<MediumError>> = Vec::new();
+    for shard in 0..data.shards() {
+        let path = data.shard_path(shard);
+        match medium::of_shard(&path, data.path(), data.block_bytes(), &config.storage) {
+            Ok(medium) => {
+                mediums.push(medium);
+                refused.push(None);
+            }
+            Err(error) if error.is_of_the_disk() && data.is_finished() => {
+                mediums.push(None);
+                refused.push(Some(error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if refused.iter().all(Option::is_some)
+        && let Some(error) = refused.iter_mut().find_map(Option::take)
+    {
+        return Err(error.into());
+    }
     medium::warn_of_buffered(data.path(), &mediums);
-    Ok(mediums)
+    Ok((mediums, refused.iter().map(|one| one.as_ref().map(ToString::to_string)).collect()))
 }
 
 /// A directory whose making was cut short has promised nothing: its logs are made anew.

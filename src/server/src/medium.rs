@@ -45,6 +45,13 @@ pub enum MediumError {
     Look { path: PathBuf, error: io::Error },
 }
 
+impl MediumError {
+    /// Whether the disk itself fails or cannot be reached, and not a choice of the operator's.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::Look { .. })
+    }
+}
+
 /// Judges the place of a data directory, before anything is made or changed there.
 pub fn check_place(path: &Path, storage: &StorageConfig) -> Result<(), MediumError> {
     is_volatile(path, storage, |advice| tracing::warn!("{advice}")).map(drop)

@@ -214,6 +214,7 @@ fn core_starts(
 
 fn shard_start(config: &ServerConfig, data: &OpenData, shard: ShardId) -> ShardStart {
     let medium = data.mediums.get(usize::from(shard.0)).copied().flatten();
+    let refused = data.refused.get(usize::from(shard.0)).cloned().flatten();
     let data = &data.directory;
     let storage = &config.storage;
     ShardStart {
@@ -222,6 +223,7 @@ fn shard_start(config: &ServerConfig, data: &OpenData, shard: ShardId) -> ShardS
         block_bytes: data.block_bytes(),
         access: medium.map_or(Access::Direct, |medium| medium.access),
         volatile: medium.is_some_and(|medium| medium.volatile),
+        refused,
         wal: WalConfig {
             shard: shard.0,
             secret: data.secret(),

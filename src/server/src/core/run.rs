@@ -56,6 +56,8 @@ pub struct ShardStart {
     pub block_bytes: usize,
     pub access: wal::device::Access,
     pub volatile: bool,
+    /// Why the shard's disk cannot be used: it is not opened.
+    pub refused: Option<String>,
     pub wal: WalConfig,
     pub retention_check_ms: u64,
     pub create: bool,
@@ -249,13 +251,16 @@ fn open_one(
         retention_check_ms: shard.retention_check_ms,
         create: shard.create,
     };
-    match open_shard(ring, order, others) {
+    let opened = match shard.refused {
+        Some(reason) => Err(reason),
+        None => open_shard(ring, order, others).map_err(|error| error.to_string()),
+    };
+    match opened {
         Ok(host) => {
             let report = ShardReport { shard: id, partitions: host.report(), unavailable: None };
             (ShardSlot::Open(Box::new(host)), report)
         }
-        Err(error) => {
-            let reason = error.to_string();
+        Err(reason) => {
             tracing::error!(shard = %id, %reason, "the shard is not served; the others are");
             let report = ShardReport {
                 shard: id,

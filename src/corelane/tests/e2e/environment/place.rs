@@ -83,6 +83,25 @@ fn a_read_only_filesystem_is_told() {
 }
 
 #[test]
+fn a_shard_on_a_read_only_disk_leaves_the_others_serving() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    made(&data);
+    let place = data.join("shard-0001");
+    let place = place.display();
+    let read_only =
+        with_mounts(&format!("mount --bind {place} {place}; mount -o remount,ro,bind {place}"));
+    if !can("a shard on a read-only filesystem", &read_only) {
+        return;
+    }
+    let server = Launch::new(&data).through(&read_only).start();
+    let status = server.run(&["status"]);
+    assert_eq!(status.code, Some(1), "status tells that not all is well");
+    says(&String::from_utf8_lossy(&status.stdout), &["shard-0001", "read-only filesystem"]);
+    server.stop();
+}
+
+#[test]
 fn a_newer_format_is_left_to_the_newer_version() {
     let folder = folder();
     let data = folder.path().join("data");
