@@ -206,6 +206,13 @@ impl Look {
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
+
+    /// Whether a server has taken the directory since. It can only where there was no lock to hold,
+    /// as in a copy without the file.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.lock.is_none() && fs::symlink_metadata(self.path.join(LOCK_NAME)).is_ok()
+    }
 }
 
 /// Looks at a data directory of which parts may be missing or damaged. Nothing is changed.

@@ -65,7 +65,7 @@ where
             each(FoundBatch { topic: &place.topic, partition: place.partition, payload })
         })?;
     }
-    Ok(())
+    Ok(source.check_untaken()?)
 }
 
 fn places(state: &ShardState, wanted: &Wanted) -> BTreeMap<StreamId, Place> {

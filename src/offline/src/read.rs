@@ -1,5 +1,5 @@
 //! A data directory opened to read what is good in it. Nothing in it is changed, and no server can
-//! use it meanwhile.
+//! use it meanwhile; in a copy that has no `LOCK`, one that does is noticed.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,11 @@ pub enum ReadError {
         path.display()
     )]
     Superblock { path: PathBuf, reason: SuperblockError },
+    #[error(
+        "a server has begun to use {} while it was read; stop it and run this again, to another place",
+        path.display()
+    )]
+    Taken { path: PathBuf },
     #[error("reading {}: {error}", path.display())]
     Device { path: PathBuf, error: DeviceError },
 }
@@ -36,7 +41,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens it and keeps servers from using it as long as this value lives.
+    /// Opens it and keeps servers from using it as long as this value lives, if it has a `LOCK`.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let look = directory::look(path)?;
         let (superblock, note) = match look.superblock {
@@ -87,8 +92,20 @@ impl Source {
         self.finished
     }
 
+    /// Says whether all that was read so far was read without a server beside.
+    ///
+    /// # Errors
+    /// `Taken`.
+    pub fn check_untaken(&self) -> Result<(), ReadError> {
+        match self.look.is_taken() {
+            true => Err(ReadError::Taken { path: self.path().to_owned() }),
+            false => Ok(()),
+        }
+    }
+
     /// A shard's log; `None` when its directory is gone.
     pub fn shard(&self, shard: ShardId) -> Result<Option<ShardSource>, ReadError> {
+        self.check_untaken()?;
         let path = self.path().join(directory::shard_name(shard.0));
         match FileDevice::open(&path) {
             Ok(device) => {

@@ -11,8 +11,9 @@ mod plan;
 use std::path::{Path, PathBuf};
 
 use model::{PartitionIndex, ShardId, StreamId, TopicName};
+use wal::FileDevice;
 use wal::directory::{self, DataDirectory, DirectoryError};
-use wal::verify::verify_directory;
+use wal::verify::verify_log;
 
 use crate::backup::{BackupError, Progress, Watch};
 pub use crate::opened::FoldError;
@@ -82,8 +83,7 @@ pub struct Resharded {
 /// Writes what `from` holds to the new directory `to`, on `shards` shards. `from` is not changed.
 ///
 /// # Errors
-/// See [`ReshardError`]. Before the last comparison `to` is no data directory; if that fails, it is
-/// made none again.
+/// See [`ReshardError`]. Until the last comparison is done `to` is no data directory.
 pub fn reshard(
     from: &Path,
     shards: u16,
@@ -116,13 +116,9 @@ pub fn reshard(
         })?;
     }
     end_partitions(&mut plan, &mut new)?;
-    let written = new.finish()?;
-    let compared = compare_all(to, &plan, &mut |bytes| went_on(&mut progress, bytes, watch));
-    if compared.is_err() {
-        // Nobody shall serve it.
-        let _ = std::fs::remove_file(to.join("corelane.dir"));
-    }
-    compared?;
+    let (mut made, written) = new.close()?;
+    compare_all(&made, &plan, &mut |bytes| went_on(&mut progress, bytes, watch))?;
+    made.finish()?;
     Ok(Resharded {
         shards_before: directory.shards(),
         shards,
@@ -207,26 +203,24 @@ fn end_partitions(plan: &mut Plan, new: &mut Rewriter) -> Result<(), ReshardErro
     Ok(())
 }
 
-/// Audits the new directory and compares every partition with what it was.
+/// Audits the new logs and compares every partition with what it was.
 fn compare_all(
-    to: &Path,
+    made: &DataDirectory,
     plan: &Plan,
     went_on: &mut dyn FnMut(u64) -> Result<(), BackupError>,
 ) -> Result<(), ReshardError> {
-    let differs = |finding| ReshardError::Differs { path: to.to_owned(), finding };
-    let report = verify_directory(to)?;
-    for shard in &report.shards {
-        match shard {
-            Ok(log) if log.is_good() => {}
-            Ok(log) => {
-                return Err(differs(
-                    log.damage.first().map_or_else(String::new, |d| d.to_string()),
-                ));
-            }
-            Err(error) => return Err(differs(error.to_string())),
+    let differs = |finding| ReshardError::Differs { path: made.path().to_owned(), finding };
+    for shard in 0..made.shards() {
+        let opened = FileDevice::open(&made.shard_path(shard));
+        let report = opened.and_then(|device| {
+            verify_log(&mut device.with_block_bytes(made.block_bytes()), &made.secret())
+        });
+        let report = report.map_err(|error| differs(error.to_string()))?;
+        if let Some(damage) = report.damage.first() {
+            return Err(differs(format!("shard {shard}: {damage}")));
         }
     }
-    let sources = open_all(&report.directory)?;
+    let sources = open_all(made)?;
     let mut tallies = std::collections::BTreeMap::<(ShardId, StreamId), Tally>::new();
     for source in &sources {
         source.batches::<FoldError>(went_on, |head, payload| {

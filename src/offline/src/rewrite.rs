@@ -1,6 +1,6 @@
 //! A new data directory, written from what another one held.
 //!
-//! Until [`Rewriter::finish`] returns the new place is no data directory: it has no superblock,
+//! Until [`Rewriter::finish`] returns, the new place is no data directory: it has no superblock,
 //! so that no server and no tool opens what a cut has left. Its logs hold an entry for all they
 //! say; replay needs nothing else. Where a partition's offsets are not continued by the next batch,
 //! an entry says from where to where they leap and why.
@@ -138,7 +138,15 @@ impl Rewriter {
     }
 
     /// Makes every log durable, and then the place a data directory.
-    pub fn finish(mut self) -> Result<Written, RewriteError> {
+    pub fn finish(self) -> Result<Written, RewriteError> {
+        let (mut directory, written) = self.close()?;
+        directory.finish()?;
+        Ok(written)
+    }
+
+    /// Makes every log durable. The place is no data directory until what is returned is finished:
+    /// whoever has to look at the logs first does so before.
+    pub fn close(mut self) -> Result<(DataDirectory, Written), RewriteError> {
         let mut sum = Written::default();
         for number in 0..self.directory.shards() {
             self.shard(ShardId(number))?;
@@ -150,8 +158,7 @@ impl Rewriter {
             sum.records += written.records;
             sum.payload_bytes += written.payload_bytes;
         }
-        self.directory.finish()?;
-        Ok(sum)
+        Ok((self.directory, sum))
     }
 }
 

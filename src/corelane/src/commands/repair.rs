@@ -63,7 +63,13 @@ fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
     for shard in &losses.shards {
         let number = shard.shard;
         if shard.missing {
-            line(&mut text, format_args!("shard {number}: no part of its log is there"));
+            line(
+                &mut text,
+                format_args!(
+                    "shard {number}: no part of its log is there; all its records, committed \
+                     offsets and topics are lost"
+                ),
+            );
         }
         for gap in &shard.gaps {
             line(&mut text, format_args!("shard {number}: {}", gap_sentence(gap)));
@@ -71,12 +77,12 @@ fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
         for note in &shard.notes {
             line(&mut text, format_args!("shard {number}: {note}"));
         }
-        if shard.state_lost {
+        if shard.state_lost && !shard.missing {
             line(
                 &mut text,
                 format_args!(
-                    "shard {number}: committed offsets and changes of topics that its newest \
-                     entries held may be lost"
+                    "shard {number}: committed offsets, what it knew of producers, and changes of \
+                     topics may be lost"
                 ),
             );
         }
@@ -90,11 +96,7 @@ fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
         counted(losses.kept_partitions, "partition"),
         counted(losses.kept_records, "record")
     );
-    let at_least = match losses.partitions.iter().any(|loss| loss.end_unknown) {
-        true => "at least ",
-        false => "",
-    };
-    let lost = format!("{at_least}{}", counted(losses.records(), "record"));
+    let lost = lost_in_short(losses);
     match written {
         Some((to, written, good)) => {
             let to = to.display();
@@ -123,13 +125,42 @@ fn text(dir: &Path, losses: &Losses, written: Copy<'_>) -> String {
         None => line(
             &mut text,
             format_args!(
-                "{dir}: {lost} in {} would be lost, {kept} kept. To write what is kept to a new \
-                 directory: corelane repair {dir} --accept-loss --to NEWDIR",
-                counted(losses.partitions.len() as u64, "partition")
+                "{dir}: {lost} would be lost, {kept} kept. To write what is kept to a new \
+                 directory: corelane repair {dir} --accept-loss --to NEWDIR"
             ),
         ),
     }
     text
+}
+
+/// All that is lost in one line, what is not known in numbers included.
+fn lost_in_short(losses: &Losses) -> String {
+    let partitions = |of: fn(&PartitionLoss) -> bool| {
+        let count = losses.partitions.iter().filter(|loss| of(loss)).count();
+        (count > 0).then(|| counted(count as u64, "partition"))
+    };
+    let unknown = partitions(|loss| loss.end_unknown);
+    let mut lost = Vec::new();
+    if let Some(partitions) = partitions(|loss| !loss.lost.is_empty()) {
+        let at_least = if unknown.is_some() { "at least " } else { "" };
+        lost.push(format!("{at_least}{} in {partitions}", counted(losses.records(), "record")));
+    }
+    if let Some(partitions) = unknown {
+        lost.push(format!("an unknown number of records in {partitions}"));
+    }
+    if let Some(partitions) = partitions(|loss| loss.settings_lost) {
+        lost.push(format!("the settings of {partitions}"));
+    }
+    let doubtful = losses.shards.iter().filter(|shard| shard.state_lost).count();
+    if doubtful > 0 {
+        lost.push(format!("what {} knew beside records", counted(doubtful as u64, "shard")));
+    }
+    match lost.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None if losses.is_any() => "what the lines above name".to_owned(),
+        None => "any loss".to_owned(),
+    }
 }
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
@@ -213,6 +244,8 @@ fn json_of(dir: &Path, losses: &Losses, written: Copy<'_>) -> Value {
         "loss": losses.is_any(),
         "note": losses.note,
         "lost_records": losses.records(),
+        "partitions_with_unknown_loss":
+            losses.partitions.iter().filter(|loss| loss.end_unknown).count(),
         "kept_partitions": losses.kept_partitions,
         "kept_records": losses.kept_records,
         "partitions": partitions.collect::<Vec<_>>(),

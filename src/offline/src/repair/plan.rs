@@ -61,6 +61,7 @@ impl Plan {
             };
             states.push(state);
         }
+        source.check_untaken()?;
         let views: Vec<Vec<PartitionView>> = states.iter().map(ShardState::partitions).collect();
         let mut maker = Maker::new(&states, &views);
         maker.make_topics();

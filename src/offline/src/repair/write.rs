@@ -40,6 +40,7 @@ impl Plan {
             }
             write_shard(source, planned, shard, &mut done_bytes, &mut progress)?;
         }
+        source.check_untaken()?;
         Ok(new.finish()?)
     }
 }
