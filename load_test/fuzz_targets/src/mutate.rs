@@ -1,26 +1,19 @@
 //! Changes that follow from a seed, for where no fuzzer chooses them.
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators"), and what to
-/// do with its numbers.
-pub struct Mutator(u64);
+use wal::device::sim::Dice;
+
+/// Chooses what is changed, and how.
+pub struct Mutator(Dice);
 
 const BYTES_MAX: usize = 64 * 1024;
 
 impl Mutator {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        Self(Dice::new(seed))
     }
 
     fn below(&mut self, end: usize) -> usize {
-        if end == 0 { 0 } else { (self.next() % end as u64) as usize }
+        self.0.below(end as u64) as usize
     }
 
     /// One of `seeds`, changed in a few places; now and then with another behind it.
@@ -38,7 +31,7 @@ impl Mutator {
         let numbers = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF_FFFF, 0x8000_0000, u64::MAX, 1 << 63];
         match self.below(10) {
             0 => bytes.truncate(at),
-            1 => bytes.insert(at, self.next() as u8),
+            1 => bytes.insert(at, self.0.roll() as u8),
             2 => bytes.extend_from_slice(&seeds[self.below(seeds.len())]),
             3 if !bytes.is_empty() => {
                 let upto = at + self.below(bytes.len() - at);
@@ -54,7 +47,7 @@ impl Mutator {
             }
             _ => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte = self.next() as u8;
+                    *byte = self.0.roll() as u8;
                 }
             }
         }

@@ -25,7 +25,7 @@ const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// Producers in one entry: at most about 400 KiB.
 const PRODUCERS_PER_ENTRY: usize = 250;
 /// The name of topics that are made only to be deleted, so that their numbers count as used.
-const PLACEHOLDER: &str = "number-used-before";
+const USED_UP: &str = "number-used-before";
 
 /// Why a directory could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +224,7 @@ impl ShardWriter {
     pub fn numbers_used(&mut self, next: TopicId, producer_next: i64) -> Result<(), RewriteError> {
         if next > self.log.engine().counted().topic_next {
             let id = TopicId(next.0 - 1);
-            let name = TopicName::parse(PLACEHOLDER).expect("the placeholder is a good name");
+            let name = used_up();
             let shards = vec![ShardId(0)];
             let config = TopicConfig::default();
             self.change(StreamId(0), &Change::TopicCreated { id, name, config, shards })?;
@@ -246,7 +246,7 @@ impl ShardWriter {
         let stream = StreamId(next.0 - 1);
         let created = Change::PartitionCreated {
             topic: TopicId(0),
-            name: TopicName::parse(PLACEHOLDER).expect("the placeholder is a good name"),
+            name: used_up(),
             index: PartitionIndex(0),
             config: TopicConfig::default(),
             config_version: 1,
@@ -376,6 +376,10 @@ impl ShardWriter {
         log.finish().map_err(|error| RewriteError::Write { path, shard, error })?;
         Ok(written)
     }
+}
+
+fn used_up() -> TopicName {
+    TopicName::parse(USED_UP).expect("letters and dashes are a topic's name")
 }
 
 #[cfg(test)]
