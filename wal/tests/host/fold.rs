@@ -38,7 +38,7 @@ pub fn apply(streams: &mut BTreeMap<u32, Stream>, lsn: u64, entry: &Entry) {
         return;
     }
     let stream = streams.entry(head.stream.0).or_default();
-    stream.digest = digest(stream.digest ^ lsn, &entry.payload);
+    stream.digest = digest(stream.digest ^ lsn, &entry.digest.to_le_bytes());
     match head.kind {
         KIND_STREAM_MADE => stream.alive = true,
         KIND_BATCH => stream.next_offset = entry.next_offset(),
@@ -49,7 +49,7 @@ pub fn apply(streams: &mut BTreeMap<u32, Stream>, lsn: u64, entry: &Entry) {
 }
 
 /// FNV-1a.
-fn digest(start: u64, bytes: &[u8]) -> u64 {
+pub fn digest(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -115,7 +115,7 @@ impl Fold for Replay<'_> {
         let written = self.truth.get(lsn.0 as usize - 1);
         let written = written.unwrap_or_else(|| panic!("entry {lsn} was never appended"));
         assert_eq!(*head, written.head, "the head of entry {lsn}");
-        assert!(payload == written.payload, "the payload of entry {lsn}");
+        assert!(payload == &written.payload[..], "the payload of entry {lsn}");
         if self.taken.get(&head.stream.0).is_none_or(|taken| *taken < lsn.0) {
             apply(&mut self.streams, lsn.0, written);
         }

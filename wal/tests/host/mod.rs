@@ -8,6 +8,7 @@ pub mod read;
 pub mod rest;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use corelane_wal::device::sim::{Dice, SimDisk};
 use corelane_wal::{EntryHead, OpenError, Room, Wal, WalConfig};
@@ -30,10 +31,16 @@ const STREAMS_MAX: u64 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub head: EntryHead,
-    pub payload: Vec<u8>,
+    /// Shared, as is the digest kept: thousands of images are compared with the same entries.
+    pub payload: Arc<[u8]>,
+    pub digest: u64,
 }
 
 impl Entry {
+    fn new(head: EntryHead, payload: &[u8]) -> Self {
+        Self { head, payload: payload.into(), digest: fold::digest(0, payload) }
+    }
+
     pub fn space_use(&self) -> SpaceUse {
         match self.head.kind {
             KIND_NOTE => SpaceUse::GoesOn,
@@ -303,7 +310,7 @@ impl Host {
         let flags = if frees { FREES_SPACE } else { 0 };
         let stream = StreamId(stream);
         let head = EntryHead { kind, flags, stream, base_offset: 0, records: 0, time_ms };
-        Entry { head, payload }
+        Entry::new(head, &payload)
     }
 
     /// Nothing of an entry is seen outside before it is durable.
