@@ -1,5 +1,6 @@
 //! `load-test`: runs one scenario against the real binary.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,9 +72,15 @@ struct CrashArgs {
 struct TortureArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Length of each window: every attack, and the quiet time between two of them
+    /// Length of each attack
     #[arg(long, value_name = "N", default_value_t = 10)]
     seconds: u64,
+    /// Length of the quiet time before the first attack and after each
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    quiet_seconds: u64,
+    /// Frames a second that the attackers may send together; 0: as many as they can
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    hostile_rate: u64,
     /// Only this attack; may be given several times [default: all, then all at once]
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -140,6 +147,8 @@ fn main() -> ExitCode {
             program: args.common.binary,
             folder: args.common.folder,
             seconds: args.seconds,
+            quiet_seconds: args.quiet_seconds,
+            frames_per_second: NonZeroU64::new(args.hostile_rate),
             only: args.cases,
             cores: args.cores,
             load_cpu: args.load_cpu,

@@ -11,6 +11,7 @@ mod wire;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,8 +53,12 @@ pub struct Options {
     pub program: PathBuf,
     /// Where the data directory is made: on a real disk.
     pub folder: PathBuf,
-    /// Of each window: the quiet ones and those of the attacks.
+    /// Of each attack.
     pub seconds: u64,
+    /// Of each window between two attacks.
+    pub quiet_seconds: u64,
+    /// What the attackers of a window may send together; `None`: as much as they can.
+    pub frames_per_second: Option<NonZeroU64>,
     pub seed: u64,
     /// Names of the attacks to make; empty: all, then all together.
     pub only: Vec<String>,
@@ -260,7 +265,10 @@ impl Run<'_> {
     fn window(&mut self, cases: &[&Case]) -> Result<(Window, Arc<Tally>), TortureError> {
         let tally = Arc::new(Tally::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let seconds = Duration::from_secs(self.options.seconds);
+        let quiet = cases.is_empty();
+        let seconds = if quiet { self.options.quiet_seconds } else { self.options.seconds };
+        let seconds = Duration::from_secs(seconds);
+        let began = Instant::now();
         self.watch.take();
         self.normal.begin_window();
         let attackers: Vec<_> = cases
@@ -272,7 +280,9 @@ impl Run<'_> {
                     random: Random::new(self.random.next()),
                     tally: Arc::clone(&tally),
                     stop: Arc::clone(&stop),
-                    next_tick: Instant::now(),
+                    next_tick: began,
+                    began,
+                    frames_per_second: self.options.frames_per_second,
                 };
                 let make = case.make;
                 std::thread::spawn(move || {
@@ -285,7 +295,6 @@ impl Run<'_> {
                 })
             })
             .collect();
-        let began = Instant::now();
         let mut result = Ok(());
         while began.elapsed() < seconds && result.is_ok() {
             std::thread::sleep(Duration::from_millis(100));

@@ -7,6 +7,7 @@ mod slow;
 mod topics;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -190,6 +191,10 @@ pub struct Arena {
     pub tally: Arc<Tally>,
     pub stop: Arc<AtomicBool>,
     pub next_tick: Instant,
+    /// When the window began.
+    pub began: Instant,
+    /// What all attackers of the window together may send; `None`: as much as they can.
+    pub frames_per_second: Option<NonZeroU64>,
 }
 
 impl Arena {
@@ -223,8 +228,16 @@ impl Arena {
         made.ok()
     }
 
+    /// Counts what was sent, and waits until the attackers' rate allows the next.
     pub fn sent(&self, frames: u64) {
-        self.tally.frames.fetch_add(frames, Ordering::Relaxed);
+        let total = self.tally.frames.fetch_add(frames, Ordering::Relaxed) + frames;
+        let Some(rate) = self.frames_per_second else { return };
+        let due = self.began + Duration::from_secs_f64(total as f64 / rate.get() as f64);
+        while let Some(wait) = due.checked_duration_since(Instant::now())
+            && !self.stopped()
+        {
+            std::thread::sleep(wait.min(Duration::from_millis(20)));
+        }
     }
 
     /// Reads what has come and counts it.
