@@ -257,16 +257,27 @@ impl AsRef<[u8]> for Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    fn assert_zero_and_aligned(len: usize) {
+        let buffer = AlignedBuffer::zeroed(len);
+        assert_eq!(buffer.len(), len);
+        assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+        assert!(buffer.iter().all(|b| *b == 0));
+    }
 
     #[test]
     fn buffers_are_zero_and_aligned() {
-        for len in [1, 4096, 5000, MAPPED_FROM, 3 * MAPPED_FROM + 1] {
-            let buffer = AlignedBuffer::zeroed(len);
-            assert_eq!(buffer.len(), len);
-            assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
-            assert!(buffer.iter().all(|b| *b == 0));
-        }
+        [1, 4096, 5000].into_iter().for_each(assert_zero_and_aligned);
+    }
+
+    #[test]
+    fn mapped_buffers_are_zero_and_aligned() {
+        [MAPPED_FROM, 3 * MAPPED_FROM + 1].into_iter().for_each(assert_zero_and_aligned);
     }
 
     #[test]
@@ -310,5 +321,47 @@ mod tests {
         let memory = Memory::lease(memory).map(|_| ()).expect_err("still referred to");
         drop(bytes);
         assert!(Memory::lease(memory).is_ok());
+    }
+
+    /// A block's life: filled, lent to other threads in parts, filled again once none refers to it.
+    /// The bytes show a reader that met the next filling; a thread sanitizer shows the order.
+    #[test]
+    fn memory_lent_to_other_threads_is_filled_again_only_after_them() {
+        const ROUNDS: u8 = if cfg!(miri) { 5 } else { 250 };
+        const PART: usize = if cfg!(miri) { 256 } else { 8 * ALIGNMENT };
+        let (senders, readers): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (sender, lent) = mpsc::channel::<(u8, Bytes)>();
+                let read = move || {
+                    for (round, bytes) in lent {
+                        assert!(bytes.iter().all(|byte| *byte == round), "round {round}");
+                    }
+                };
+                (sender, thread::spawn(read))
+            })
+            .unzip();
+        let mut buffer = AlignedBuffer::zeroed(2 * PART);
+        for round in 1..=ROUNDS {
+            buffer.fill(round);
+            let mut memory = buffer.memory().clone();
+            let first = buffer.split_to(PART).freeze();
+            let second = buffer.share().slice(0..PART).expect("all of it");
+            for sender in &senders {
+                sender.send((round, first.clone())).expect("it reads");
+                sender.send((round, second.clone())).expect("it reads");
+            }
+            drop((first, second));
+            let since = Instant::now();
+            buffer = loop {
+                match Memory::lease(memory) {
+                    Ok(buffer) => break buffer,
+                    Err(lent) => memory = lent,
+                }
+                assert!(since.elapsed() < Duration::from_secs(60), "still lent in round {round}");
+                thread::yield_now();
+            };
+        }
+        drop(senders);
+        readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
     }
 }
