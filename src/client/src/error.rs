@@ -31,12 +31,23 @@ pub enum Error {
     MessageTooLarge { bytes: usize, max: usize },
     #[error("topic {topic} has {partitions} partitions; there is no partition {partition}")]
     NoSuchPartition { topic: String, partition: u32, partitions: u32 },
-    #[error("partition {partition} at offset {offset}: {source}")]
-    BadBatch { partition: u32, offset: u64, source: BatchError },
-    #[error("partition {partition} at offset {offset}: {source}")]
-    BadRecord { partition: u32, offset: u64, source: RecordError },
-    #[error("partition {partition} at offset {offset}: {source}")]
-    BadCompression { partition: u32, offset: u64, source: CompressionError },
+    /// A batch that is none, or not what was published. What follows it in the same delivery cannot
+    /// be found either.
+    #[error(
+        "partition {partition} at offset {offset}: {source}; after it comes offset {next_offset}"
+    )]
+    BadBatch { partition: u32, offset: u64, next_offset: u64, source: BatchError },
+    #[error(
+        "partition {partition} at offset {offset}: {source}; after it comes offset {next_offset}"
+    )]
+    BadRecord { partition: u32, offset: u64, next_offset: u64, source: RecordError },
+    #[error(
+        "partition {partition} at offset {offset}: {source}; after it comes offset {next_offset}"
+    )]
+    BadCompression { partition: u32, offset: u64, next_offset: u64, source: CompressionError },
+    /// A batch was not sent.
+    #[error("a batch for partition {partition} could not be compressed: {source}")]
+    NotCompressed { partition: u32, source: CompressionError },
     #[error(transparent)]
     Name(#[from] NameError),
     #[error("{option}: {problem}")]
@@ -55,6 +66,11 @@ pub enum CompressionError {
     Unsupported(Codec),
     #[error("{codec:?} failed: {source}")]
     Codec { codec: Codec, source: Arc<io::Error> },
+    #[error(
+        "its Zstandard frame asks for a window of {window} bytes, and {max} are allowed; raise \
+         window_bytes_max to read it"
+    )]
+    WindowTooLarge { window: u64, max: u64 },
     #[error("the records unpack to more than {max} bytes; raise unpacked_bytes_max to read them")]
     TooLarge { max: usize },
     #[error(
@@ -70,6 +86,19 @@ impl Error {
         match self {
             Self::Server(rejection) => Some(rejection.code),
             Self::OutcomeUnknown { source } => source.code(),
+            _ => None,
+        }
+    }
+
+    /// The partition and the offset to go on from without the batch that this error is about; `None`
+    /// where it is about no batch.
+    pub fn after_bad_batch(&self) -> Option<(u32, u64)> {
+        match self {
+            Self::BadBatch { partition, next_offset, .. }
+            | Self::BadRecord { partition, next_offset, .. }
+            | Self::BadCompression { partition, next_offset, .. } => {
+                Some((*partition, *next_offset))
+            }
             _ => None,
         }
     }

@@ -51,8 +51,8 @@ pub use model::{
 pub use self::admin::{CreateTopic, TopicDescription, TopicPage};
 pub use self::backup::Backup;
 pub use self::client::{Client, ClientBuilder, DEFAULT_PORT};
-pub use self::compression::{Compression, unpack};
-pub use self::consumer::{Consumer, ConsumerBuilder, Fetch, Fetched, OffsetReset};
+pub use self::compression::{Compression, UnpackLimits, unpack};
+pub use self::consumer::{Consumer, ConsumerBuilder, Fetch, Fetched, OffsetReset, Skipped};
 pub use self::error::{CompressionError, Error};
 pub use self::producer::{Delivery, Message, Partitioner, Producer, ProducerBuilder, Receipt};
 pub use self::record::Record;

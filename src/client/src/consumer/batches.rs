@@ -5,14 +5,16 @@ use model::{Offset, TopicName};
 use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::{BatchError, BatchHeader, Codec, RecordCursor, check_batch};
 
-use crate::compression::unpack;
+use crate::compression::{UnpackLimits, unpack};
 use crate::error::{CompressionError, Error};
 use crate::record::Record;
 
 /// Batches one after the other, read record by record.
 pub(crate) struct Batches {
     partition: u32,
-    unpacked_bytes_max: usize,
+    limits: UnpackLimits,
+    /// The offset after all of them, as the server says.
+    next_offset: Offset,
     /// What has not been opened yet.
     rest: Bytes,
     current: Option<Current>,
@@ -25,12 +27,19 @@ struct Current {
 }
 
 impl Batches {
-    pub(crate) fn new(partition: u32, batches: Bytes, unpacked_bytes_max: usize) -> Self {
-        Self { partition, unpacked_bytes_max, rest: batches, current: None }
+    pub(crate) fn new(
+        partition: u32,
+        batches: Bytes,
+        next_offset: Offset,
+        limits: UnpackLimits,
+    ) -> Self {
+        Self { partition, limits, next_offset, rest: batches, current: None }
     }
 
     /// The next record at or after `position`; `None` at the end. Every batch's checksum is
     /// checked before its first record is given out.
+    ///
+    /// After an error the next call goes on behind the bad batch, where that can be found.
     pub(crate) fn next(
         &mut self,
         topic: &TopicName,
@@ -50,8 +59,14 @@ impl Batches {
                     }
                     Some(Err(source)) => {
                         let (partition, offset) = (self.partition, base.0);
-                        self.end();
-                        return Some(Err(Error::BadRecord { partition, offset, source }));
+                        let next_offset = header.next_offset();
+                        self.current = None;
+                        return Some(Err(Error::BadRecord {
+                            partition,
+                            offset,
+                            next_offset,
+                            source,
+                        }));
                     }
                     None => self.current = None,
                 }
@@ -59,21 +74,22 @@ impl Batches {
             if self.rest.is_empty() {
                 return None;
             }
-            if let Err(error) = self.open_next(position) {
-                self.end();
-                return Some(Err(error));
+            match self.open_next(position) {
+                Ok(()) => {}
+                Err(error @ Error::BadBatch { .. }) => {
+                    // Its length may be as wrong as the rest of it.
+                    self.rest = Bytes::new();
+                    return Some(Err(error));
+                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }
 
-    fn end(&mut self) {
-        self.current = None;
-        self.rest = Bytes::new();
-    }
-
     fn open_next(&mut self, position: Offset) -> Result<(), Error> {
         let partition = self.partition;
-        let bad = |offset, source| Error::BadBatch { partition, offset, source };
+        let next_offset = self.next_offset.max(position.saturating_add(1));
+        let bad = |offset, source| Error::BadBatch { partition, offset, next_offset, source };
         let header = match self.rest.first_chunk() {
             Some(bytes) => BatchHeader::parse(bytes).map_err(|error| bad(position, error))?,
             None => {
@@ -94,12 +110,13 @@ impl Batches {
         let packed = batch.slice(BATCH_HEADER_BYTES..);
         let section = match Codec::of(&header) {
             Some(Codec::None) => Ok(packed),
-            Some(codec) => unpack(codec, &packed, self.unpacked_bytes_max).map(Bytes::from),
+            Some(codec) => unpack(codec, &packed, &self.limits).map(Bytes::from),
             None => Err(CompressionError::Unsupported(Codec::None)),
         };
         let section = section.map_err(|source| Error::BadCompression {
             partition,
             offset: header.base_offset,
+            next_offset: header.next_offset(),
             source,
         })?;
         self.current = Some(Current { header, section, cursor: RecordCursor::new(&header) });
@@ -121,11 +138,15 @@ pub struct ReadBatches {
 pub fn read_batches(bytes: &[u8], unpacked_bytes_max: usize) -> ReadBatches {
     let mut found = ReadBatches { records: 0, unpacked_bytes_max: 0, error: None };
     let Ok(topic) = TopicName::parse("topic") else { return found };
-    let mut batches = Batches::new(0, Bytes::copy_from_slice(bytes), unpacked_bytes_max);
+    let limits = UnpackLimits { unpacked_bytes_max, ..UnpackLimits::default() };
+    let mut batches = Batches::new(0, Bytes::copy_from_slice(bytes), 0, limits);
     while let Some(record) = batches.next(&topic, 0) {
         match record {
             Ok(_) => found.records += 1,
-            Err(error) => found.error = Some(error),
+            Err(error) => {
+                found.error = Some(error);
+                break;
+            }
         }
         if let Some(Current { section, header, .. }) = &batches.current
             && Codec::of(header) != Some(Codec::None)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{ConsumerName, StartPosition, TopicName, limits};
 
 use super::Consumer;
+use crate::compression::UnpackLimits;
 use crate::error::Error;
 use crate::routes::Routes;
 
@@ -27,7 +28,7 @@ pub(super) struct ConsumerOptions {
     pub(super) name: Option<ConsumerName>,
     pub(super) reset: OffsetReset,
     pub(super) credit_bytes: u64,
-    pub(super) unpacked_bytes_max: usize,
+    pub(super) limits: UnpackLimits,
     pub(super) reconnect_timeout: Option<Duration>,
     pub(super) until_end: bool,
 }
@@ -49,7 +50,7 @@ impl ConsumerBuilder {
             name: None,
             reset: OffsetReset::Error,
             credit_bytes: 4 * 1024 * 1024,
-            unpacked_bytes_max: 64 * 1024 * 1024,
+            limits: UnpackLimits::default(),
             reconnect_timeout: Some(Duration::from_secs(120)),
             until_end: false,
         };
@@ -90,7 +91,14 @@ impl ConsumerBuilder {
 
     /// The most that one compressed batch may unpack to. Default: 64 MiB.
     pub fn unpacked_bytes_max(mut self, bytes: usize) -> Self {
-        self.options.unpacked_bytes_max = bytes;
+        self.options.limits.unpacked_bytes_max = bytes;
+        self
+    }
+
+    /// The largest window that a Zstandard batch may ask for: a power of two from 8 MiB to 1 GiB.
+    /// See [`UnpackLimits`]. Default: 128 MiB.
+    pub fn window_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.limits.window_bytes_max = bytes;
         self
     }
 
@@ -114,6 +122,7 @@ impl ConsumerBuilder {
         if !(64 * 1024..=limits::CREDIT_BYTES_MAX).contains(&self.options.credit_bytes) {
             return bad("credit_bytes", "65536 to 268435456 are allowed");
         }
+        self.options.limits.check()?;
         let topic = TopicName::parse(&self.topic)?;
         self.options.name = self.name.as_deref().map(ConsumerName::parse).transpose()?;
         Consumer::open(self.routes, topic, self.partitions, self.options).await

@@ -8,12 +8,10 @@ use model::{ErrorCode, Offset, Request, TopicName, limits};
 use super::batches::Batches;
 use crate::admin::{handle_of, has_code};
 use crate::client::Client;
+use crate::compression::UnpackLimits;
 use crate::error::Error;
 use crate::record::Record;
 use crate::routes::Routes;
-
-/// The most that one compressed batch of a fetch may unpack to, bytes.
-const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A fetch about to be sent; made by [`Client::fetch`].
 #[must_use = "nothing happens before `send`"]
@@ -25,6 +23,7 @@ pub struct Fetch {
     min_bytes: u32,
     max_bytes: u32,
     max_wait: Duration,
+    limits: UnpackLimits,
 }
 
 /// Records from one partition.
@@ -63,6 +62,7 @@ impl Client {
             min_bytes: 1,
             max_bytes: 1024 * 1024,
             max_wait: Duration::from_millis(500),
+            limits: UnpackLimits::default(),
         }
     }
 }
@@ -86,8 +86,18 @@ impl Fetch {
         self
     }
 
+    /// What one compressed batch may cost.
+    pub fn unpack_limits(mut self, limits: UnpackLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Sends it. No records: nothing new came in time.
+    ///
+    /// A batch that cannot be read ends the records before it; the fetch that begins with it fails,
+    /// and the error says where to go on without it ([`Error::after_bad_batch`]).
     pub async fn send(self) -> Result<Fetched, Error> {
+        self.limits.check()?;
         let topic = TopicName::parse(&self.topic)?;
         let wait_ms = u32::try_from(self.max_wait.as_millis()).unwrap_or(u32::MAX);
         let max_wait_ms = wait_ms.min(limits::FETCH_WAIT_MS_MAX);
@@ -122,14 +132,22 @@ impl Fetch {
                 return Err(error);
             }
         };
-        let mut batches = Batches::new(self.partition, batches, UNPACKED_BYTES_MAX);
-        let mut records = Vec::new();
+        let mut batches = Batches::new(self.partition, batches, head.next_offset, self.limits);
+        let mut records: Vec<Record> = Vec::new();
+        let mut next_offset = head.next_offset;
         while let Some(record) = batches.next(&topic, self.offset) {
-            records.push(record?);
+            match (record, records.last()) {
+                (Ok(record), _) => records.push(record),
+                (Err(_), Some(last)) => {
+                    next_offset = last.offset() + 1;
+                    break;
+                }
+                (Err(error), None) => return Err(error),
+            }
         }
         Ok(Fetched {
             records,
-            next_offset: head.next_offset,
+            next_offset,
             high_watermark: head.high_watermark,
             log_start: head.log_start,
         })

@@ -34,7 +34,8 @@ use crate::routes::Routes;
 /// Records of a topic: in order for each partition, in any order across them.
 ///
 /// It goes on by itself after a lost connection, from the record after the last one given out. An
-/// error ends it.
+/// error ends it; where that was about one batch, [`Consumer::skip_bad_batch`] lets it go on after
+/// that one.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), corelane_client::Error> {
@@ -64,6 +65,19 @@ pub struct Consumer {
     current: Option<Delivered>,
     /// An error was given out, or the end was reached.
     finished: bool,
+    /// What the last result was an error about, by the number among `partitions`, and the offset
+    /// after it.
+    bad: Option<(usize, Offset)>,
+}
+
+/// Messages that a consumer was told to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub partition: u32,
+    /// The first offset left out...
+    pub from: Offset,
+    /// ...and the one that is given out next, if it is there.
+    pub to: Offset,
 }
 
 /// A delivery being read.
@@ -117,6 +131,7 @@ impl Consumer {
             senders: Senders { events: event_sender, links: link_sender },
             current: None,
             finished: false,
+            bad: None,
         };
         for index in 0..consumer.partitions.len() {
             consumer.subscribe(index, false);
@@ -133,6 +148,37 @@ impl Consumer {
     /// The next record; `None` after an error, and at the end where one was asked for.
     pub async fn next(&mut self) -> Option<Result<Record, Error>> {
         std::future::poll_fn(|context| self.poll_record(context)).await
+    }
+
+    /// After an error about one batch ([`Error::after_bad_batch`]), which ended the stream: lets it
+    /// go on behind that batch, and says which offsets this consumer does not see. They are not
+    /// given out again, and the next commit is behind them. `None`: the last result was no such
+    /// error, and nothing changes.
+    ///
+    /// To read the batch instead, build a consumer with larger limits at the offset it was at.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: corelane_client::Consumer) -> Result<(), corelane_client::Error> {
+    /// while let Some(record) = consumer.next().await {
+    ///     match record {
+    ///         Ok(record) => println!("{}", record.offset()),
+    ///         Err(error) => match consumer.skip_bad_batch() {
+    ///             Some(skipped) => eprintln!("{error}: {} to {} skipped", skipped.from, skipped.to),
+    ///             None => return Err(error),
+    ///         },
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn skip_bad_batch(&mut self) -> Option<Skipped> {
+        let (index, after) = self.bad.take()?;
+        let partition = &mut self.partitions[index];
+        let from = partition.position.unwrap_or(0);
+        let to = from.max(after);
+        partition.position = Some(to);
+        self.finished = false;
+        Some(Skipped { partition: partition.index, from, to })
     }
 
     /// The offset of the next record to come from each partition: what a commit would commit.
@@ -199,7 +245,11 @@ impl Consumer {
                 partition.position = Some(record.offset() + 1);
                 Some(Ok(record))
             }
-            Some(Err(error)) => Some(Err(error)),
+            Some(Err(error)) => {
+                let index = delivered.slot.index;
+                self.bad = error.after_bad_batch().map(|(_, after)| (index, after));
+                Some(Err(error))
+            }
             None => {
                 if !at_end {
                     partition.position = Some(position.max(delivered.next_offset));
@@ -229,7 +279,8 @@ impl Consumer {
             return;
         }
         let bytes = batches.len() as u64;
-        let batches = Batches::new(partition.index, batches, self.options.unpacked_bytes_max);
+        let (index, limits) = (partition.index, self.options.limits);
+        let batches = Batches::new(index, batches, head.next_offset, limits);
         self.current = Some(Delivered { slot, bytes, next_offset: head.next_offset, batches });
     }
 

@@ -178,7 +178,7 @@ impl Sender {
             Ok(None) => builder.finish(None),
             Err(source) => {
                 let partition = self.lane.partition;
-                ticket.finish(Err(Error::BadCompression { partition, offset: 0, source }));
+                ticket.finish(Err(Error::NotCompressed { partition, source }));
                 return None;
             }
         };

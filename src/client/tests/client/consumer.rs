@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use std::io::Write as _;
+
 use corelane_client::{
-    Client, Compression, Consumer, Error, ErrorCode, Message, OffsetReset, Record, StartPosition,
+    Client, Compression, CompressionError, Consumer, Error, ErrorCode, Message, OffsetReset,
+    Record, Skipped, StartPosition, UnpackLimits,
 };
 use futures_util::StreamExt;
+use protocol::Codec;
+use protocol::records::BatchBuilder;
 
 use crate::client;
 use crate::fake::Fake;
@@ -231,6 +236,11 @@ async fn a_wrong_checksum_is_an_error_and_no_record() {
     let error = consumer.next().await.unwrap().unwrap_err();
     assert!(matches!(error, Error::BadBatch { partition: 0, offset: 0, .. }), "{error:?}");
     assert!(consumer.next().await.is_none());
+    // What is spoilt may be the length: the whole delivery is left out, when told to.
+    fake.state().corrupt_deliveries = false;
+    fill(&client, 10..20).await;
+    assert_eq!(consumer.skip_bad_batch(), Some(Skipped { partition: 0, from: 0, to: 10 }));
+    assert_eq!(number(&next(&mut consumer).await), 10);
 }
 
 #[tokio::test]
@@ -244,6 +254,88 @@ async fn a_bomb_is_an_error() {
     let builder = client.consumer("t").start(StartPosition::First).unpacked_bytes_max(1_000_000);
     let error = builder.build().await.unwrap().next().await.unwrap().unwrap_err();
     assert!(matches!(error, Error::BadCompression { .. }), "{error:?}");
+}
+
+/// Two numbered messages in a Zstandard frame with a window of 2^27 bytes.
+fn wide_batch(first: u32) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    for number in [first, first + 1] {
+        builder.append(0, None, Some(number.to_string().as_bytes()), []).unwrap();
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(builder.records()).unwrap();
+    let section = encoder.finish().unwrap();
+    builder.finish_compressed(None, Codec::Zstd, &section)
+}
+
+/// Messages 0 to 9, 10 and 11 in a wide window, 12 to 21.
+async fn with_a_wide_batch() -> (Fake, Client) {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    let client = client(&fake).await;
+    fill(&client, 0..10).await;
+    for log in fake.state().logs.values_mut() {
+        log.append(&wide_batch(10)).unwrap();
+    }
+    fill(&client, 12..22).await;
+    (fake, client)
+}
+
+#[tokio::test]
+async fn a_wide_window_is_read_unless_it_is_forbidden() {
+    let (_fake, client) = with_a_wide_batch().await;
+    let mut consumer = client.consumer("t").start(StartPosition::First).build().await.unwrap();
+    for expected in 0..22 {
+        assert_eq!(number(&next(&mut consumer).await), expected);
+    }
+    let builder = client.consumer("t").window_bytes_max(9 << 20);
+    assert!(matches!(
+        builder.build().await.err(),
+        Some(Error::InvalidOption { option: "window_bytes_max", .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_unpacked_concerns_itself_only() {
+    let (_fake, client) = with_a_wide_batch().await;
+    let builder = client.consumer("t").name("n").start(StartPosition::First);
+    let mut consumer = builder.window_bytes_max(8 << 20).build().await.unwrap();
+    assert_eq!(consumer.skip_bad_batch(), None);
+    for expected in 0..10 {
+        assert_eq!(number(&next(&mut consumer).await), expected);
+    }
+    let error = consumer.next().await.unwrap().unwrap_err();
+    let Error::BadCompression { partition: 0, offset: 10, next_offset: 12, source } = &error else {
+        panic!("{error:?}")
+    };
+    let wide = 1 << 27;
+    assert!(matches!(source, CompressionError::WindowTooLarge { window, .. } if *window == wide));
+    assert!(error.to_string().contains("after it comes offset 12"), "{error}");
+    // Nothing is left out by itself.
+    assert!(consumer.next().await.is_none());
+    assert_eq!(consumer.positions(), [(0, 10)]);
+    assert_eq!(consumer.skip_bad_batch(), Some(Skipped { partition: 0, from: 10, to: 12 }));
+    assert_eq!(consumer.skip_bad_batch(), None, "once");
+    for expected in 12..22 {
+        assert_eq!(number(&next(&mut consumer).await), expected);
+    }
+    consumer.commit().await.unwrap();
+    fill(&client, 22..23).await;
+    assert_eq!(number(&next(&mut consumer).await), 22, "and goes on as ever");
+}
+
+#[tokio::test]
+async fn a_fetch_gives_what_is_before_a_bad_batch_and_says_what_is_after_it() {
+    let (_fake, client) = with_a_wide_batch().await;
+    let limits = UnpackLimits { window_bytes_max: 8 << 20, ..UnpackLimits::default() };
+    let fetch = |offset| client.fetch("t", 0, offset).unpack_limits(limits).send();
+    let before = fetch(3).await.unwrap();
+    assert_eq!((before.records.len(), before.next_offset), (7, 10));
+    let error = fetch(before.next_offset).await.unwrap_err();
+    assert_eq!(error.after_bad_batch(), Some((0, 12)));
+    let after = fetch(12).await.unwrap();
+    assert_eq!(number(&after.records[0]), 12);
 }
 
 #[tokio::test]

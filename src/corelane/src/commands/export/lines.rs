@@ -1,15 +1,12 @@
 //! A batch as lines of JSON.
 
-use client::unpack;
+use client::{UnpackLimits, unpack};
 use offline::export::FoundBatch;
 use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::{BatchHeader, Codec, RecordIter, RecordRef, check_batch};
 use serde_json::{Value, json};
 
 use crate::args::offline::ExportBytes;
-
-/// The most that a batch may unpack to, bytes.
-const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub struct Lines {
     bytes: ExportBytes,
@@ -36,7 +33,7 @@ impl Lines {
         let section = match Codec::of(&header) {
             Some(Codec::None) => packed,
             Some(codec) => {
-                unpacked = unpack(codec, packed, UNPACKED_BYTES_MAX)
+                unpacked = unpack(codec, packed, &UnpackLimits::default())
                     .map_err(|error| bad(error.to_string()))?;
                 &unpacked
             }
