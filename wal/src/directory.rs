@@ -7,11 +7,13 @@
 //!
 //! A directory is made in two steps, so that a shard's missing log always means damage and never
 //! "not made yet": [`create`] leaves it unfinished, and [`DataDirectory::finish`] is called when
-//! every shard has its log.
+//! every shard has its log. One that is still unfinished is begun again
+//! ([`DataDirectory::begin_again`]).
 
 mod guess;
 mod identity;
 mod superblock;
+mod unfinished;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,6 +32,8 @@ use crate::device::{FileDevice, LogDevice};
 const SUPERBLOCK_NAME: &str = "corelane.dir";
 const SUPERBLOCK_TMP_NAME: &str = "corelane.dir.tmp";
 const LOCK_NAME: &str = "LOCK";
+/// What an empty file system has.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Why a data directory cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,12 @@ pub enum DirectoryError {
          restore it from a backup: it holds the secret without which no log there can be read"
     )]
     NoSuperblock { path: PathBuf },
+    #[error(
+        "{path} holds a log of another data directory ({found:?}), and this data directory was not \
+         finished yet: put that log back where it belongs (are the right disks mounted?), or \
+         choose another data directory"
+    )]
+    ForeignLog { path: PathBuf, found: String },
     #[error(
         "{path} should have {shards} shards, but {missing} is missing; put it back (is its disk \
          mounted?) or restore it from a backup"
@@ -125,9 +135,7 @@ pub fn create(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirector
 
 /// The place, locked, with nothing in it yet.
 fn make(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, DirectoryError> {
-    if shards == 0 || shards > model::limits::SHARDS_MAX {
-        return Err(DirectoryError::Shards { asked: shards });
-    }
+    check_shards(shards)?;
     refuse_missing_parent(path)?;
     make_directory(path)?;
     refuse_foreign(path)?;
@@ -135,11 +143,37 @@ fn make(path: &Path, shards: u16, secret: [u8; 16]) -> Result<DataDirectory, Dir
     if exists(path) {
         return Err(DirectoryError::Exists { path: path.to_owned() });
     }
+    unfinished::remove_beyond(&unfinished::shard_folders(path)?, shards);
+    let block_bytes = block_bytes_at(path)?;
+    let superblock = Superblock { secret, shards, block_bytes, finished: false };
+    Ok(DataDirectory { path: path.to_owned(), superblock, lock: Some(lock) })
+}
+
+/// Whether a data directory can be made at a place where there is none: looks, and makes nothing.
+///
+/// # Errors
+/// `NotEmpty`, `NoSuperblock`, `NoParent`, `NotAFolder`, `Shards`, and what the system says.
+pub fn check_new(path: &Path, shards: u16) -> Result<(), DirectoryError> {
+    check_shards(shards)?;
+    refuse_missing_parent(path)?;
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("look at", path)(error)),
+        Ok(found) if !found.is_dir() => Err(DirectoryError::NotAFolder { path: path.to_owned() }),
+        Ok(_) => refuse_foreign(path),
+    }
+}
+
+fn check_shards(asked: u16) -> Result<(), DirectoryError> {
+    let good = (1..=model::limits::SHARDS_MAX).contains(&asked);
+    if good { Ok(()) } else { Err(DirectoryError::Shards { asked }) }
+}
+
+/// The block size that logs below a directory are made with, bytes.
+fn block_bytes_at(path: &Path) -> Result<u32, DirectoryError> {
     let device = FileDevice::open(path)
         .map_err(|error| failed("open", path)(io::Error::other(error.to_string())))?;
-    let superblock =
-        Superblock { secret, shards, block_bytes: device.block_bytes() as u32, finished: false };
-    Ok(DataDirectory { path: path.to_owned(), superblock, lock: Some(lock) })
+    Ok(device.block_bytes() as u32)
 }
 
 /// Begins a data directory that is filled before it has a superblock, in an empty or not yet
@@ -224,11 +258,7 @@ pub fn look(path: &Path) -> Result<Look, DirectoryError> {
     let mut shards = Vec::new();
     for entry in fs::read_dir(path).map_err(failed("read the directory", path))? {
         let entry = entry.map_err(failed("read the directory", path))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix("shard-").and_then(|digits| digits.parse().ok());
-        if let Some(number) = number.filter(|number| shard_name(*number) == name) {
-            shards.push(number);
-        }
+        shards.extend(shard_number(&entry.file_name().to_string_lossy()));
     }
     shards.sort_unstable();
     let superblock = match read_superblock(path) {
@@ -255,6 +285,12 @@ pub fn exists(path: &Path) -> bool {
 #[must_use]
 pub fn shard_name(shard: u16) -> String {
     format!("shard-{shard:04}")
+}
+
+/// The shard whose directory has this name.
+fn shard_number(name: &str) -> Option<u16> {
+    let number = name.strip_prefix("shard-").and_then(|digits| digits.parse().ok());
+    number.filter(|number| shard_name(*number) == name)
 }
 
 impl DataDirectory {
@@ -394,9 +430,8 @@ fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
         let entry = entry.map_err(failed("read the directory", path))?;
         let found = entry.file_name().to_string_lossy().into_owned();
         let ours = match found.as_str() {
-            // `lost+found` is what an empty file system has.
-            SUPERBLOCK_NAME | SUPERBLOCK_TMP_NAME | LOCK_NAME | "lost+found" => true,
-            name if name.starts_with("shard-") => is_empty_directory(&entry.path()),
+            SUPERBLOCK_NAME | SUPERBLOCK_TMP_NAME | LOCK_NAME | LOST_AND_FOUND => true,
+            name if name.starts_with("shard-") => unfinished::holds_nothing(&entry.path()),
             _ => false,
         };
         if !ours && !exists(path) && found.starts_with("shard-") {
@@ -407,10 +442,6 @@ fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
         }
     }
     Ok(())
-}
-
-fn is_empty_directory(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn take_shared_lock(path: &Path) -> Result<Option<File>, DirectoryError> {

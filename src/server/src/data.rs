@@ -1,4 +1,5 @@
-//! Opening the data directory: where it lies, whose it is, whether its files fit the process.
+//! The data directory: where it lies and whose it is, found out before anything is made; then
+//! opened, made, or, where its making was cut short, begun again.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,16 @@ use crate::config::ServerConfig;
 use crate::descriptors::connections_per_core_max;
 use crate::medium::{self, MediumError, ShardMedium};
 use crate::start::StartError;
+
+/// The place of the data directory, looked at. What is there already is locked; nothing is made.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    shards: u16,
+    /// What is there, finished or not.
+    found: Option<DataDirectory>,
+    connections_per_core_max: usize,
+}
 
 /// The data directory, locked, and what has been found of it.
 #[derive(Debug)]
@@ -23,46 +34,80 @@ pub struct OpenData {
     pub connections_per_core_max: usize,
 }
 
-impl OpenData {
-    pub fn open(config: &ServerConfig) -> Result<Self, StartError> {
-        let (directory, created) = open_directory(config)?;
-        let (mediums, refused) = shard_mediums(config, &directory)?;
+impl Place {
+    /// Judges the place, and opens what is there. Everything that can be refused before a data
+    /// directory is made is refused here.
+    pub fn find(config: &ServerConfig) -> Result<Self, StartError> {
+        let path = absolute(&config.data_dir)?;
+        medium::check_place(&path, &config.storage)?;
+        let found = match directory::exists(&path) {
+            true => Some(directory::open(&path)?),
+            false => None,
+        };
         let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
-        let paths: Vec<PathBuf> =
-            (0..directory.shards()).map(|shard| directory.shard_path(shard)).collect();
+        let asked = config.shards.unwrap_or(cores);
+        let shards = match &found {
+            Some(data) if data.is_finished() => {
+                let found = data.shards();
+                if config.shards.is_some_and(|asked| asked != found) {
+                    return Err(StartError::ShardCount { path, found, asked });
+                }
+                found
+            }
+            // Nothing was ever stored in it: it becomes what is asked for now.
+            Some(_) => asked,
+            None => {
+                directory::check_new(&path, asked)?;
+                asked
+            }
+        };
+        if !found.as_ref().is_some_and(DataDirectory::is_finished) {
+            medium::check_unmade(&path, shards, &config.storage)?;
+        }
+        let folders: Vec<PathBuf> =
+            (0..shards).map(|shard| path.join(directory::shard_name(shard))).collect();
         let connections_per_core_max =
-            connections_per_core_max(config.connections_per_core_max, cores, &paths)?;
-        Ok(Self { directory, created, mediums, refused, connections_per_core_max })
+            connections_per_core_max(config.connections_per_core_max, cores, &folders)?;
+        Ok(Self { path, shards, found, connections_per_core_max })
     }
 
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Opens the data directory, or makes it where there is none, or only a beginning.
+    pub fn open(self, config: &ServerConfig) -> Result<OpenData, StartError> {
+        let directory = match self.found {
+            None => directory::create(&self.path, self.shards, secret()?)?,
+            Some(mut data) => {
+                if !data.is_finished() {
+                    tracing::info!(
+                        path = %self.path.display(),
+                        "the making of the data directory was cut short; it is begun again"
+                    );
+                    data.begin_again(self.shards)?;
+                }
+                data
+            }
+        };
+        let created = !directory.is_finished();
+        let (mediums, refused) = shard_mediums(config, &directory)?;
+        let connections_per_core_max = self.connections_per_core_max;
+        Ok(OpenData { directory, created, mediums, refused, connections_per_core_max })
+    }
+}
+
+impl OpenData {
     pub fn is_volatile(&self) -> bool {
         self.mediums.iter().flatten().any(|medium| medium.volatile)
     }
 }
 
-/// Opens the data directory, or makes it where there is none.
-fn open_directory(config: &ServerConfig) -> Result<(DataDirectory, bool), StartError> {
-    let path = absolute(&config.data_dir)?;
-    medium::check_place(&path, &config.storage)?;
-    if !directory::exists(&path) {
-        let shards = config
-            .shards
-            .unwrap_or_else(|| u16::try_from(config.placement.cores()).unwrap_or(u16::MAX));
-        let mut secret = [0u8; 16];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| StartError::Io { doing: "get random bytes", error: errno.into() })?;
-        return Ok((directory::create(&path, shards, secret)?, true));
-    }
-    let data = directory::open(&path)?;
-    if let Some(asked) = config.shards
-        && asked != data.shards()
-    {
-        return Err(StartError::ShardCount { path, found: data.shards(), asked });
-    }
-    if !data.is_finished() {
-        empty_shards(&data)?;
-    }
-    Ok((data, false))
+fn secret() -> Result<[u8; 16], StartError> {
+    let mut secret = [0u8; 16];
+    rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| StartError::Io { doing: "get random bytes", error: errno.into() })?;
+    Ok(secret)
 }
 
 /// What each shard's files stand on, `None` where a shard's directory is missing; and why a shard's
@@ -95,17 +140,6 @@ fn shard_mediums(
     }
     medium::warn_of_buffered(data.path(), &mediums);
     Ok((mediums, refused.iter().map(|one| one.as_ref().map(ToString::to_string)).collect()))
-}
-
-/// A directory whose making was cut short has promised nothing: its logs are made anew.
-fn empty_shards(data: &DataDirectory) -> Result<(), StartError> {
-    let io = |error| StartError::Io { doing: "empty an unfinished data directory", error };
-    for shard in 0..data.shards() {
-        for entry in std::fs::read_dir(data.shard_path(shard)).map_err(io)? {
-            std::fs::remove_file(entry.map_err(io)?.path()).map_err(io)?;
-        }
-    }
-    Ok(())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, StartError> {

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tuning::Medium;
-use wal::device::{Access, DeviceError, DirectAnswer};
+use wal::device::{Access, DeviceError, DirectAnswer, FileDevice, LogDevice};
+use wal::directory::shard_name;
 
 use crate::config::{IoMode, StorageConfig};
 
@@ -55,6 +56,25 @@ impl MediumError {
 /// Judges the place of a data directory, before anything is made or changed there.
 pub fn check_place(path: &Path, storage: &StorageConfig) -> Result<(), MediumError> {
     is_volatile(path, storage, |advice| tracing::warn!("{advice}")).map(drop)
+}
+
+/// Judges how the files of a data directory could be opened that is not made yet, without making
+/// anything: of the place itself, and of the shards' directories where they are there already (a
+/// disk for each). What cannot be told so early is judged once the directories are made.
+pub fn check_unmade(path: &Path, shards: u16, storage: &StorageConfig) -> Result<(), MediumError> {
+    let place = path.ancestors().find(|part| part.is_dir()).unwrap_or(Path::new("."));
+    // Whoever may not look there is told so when the directory is to be made.
+    let Ok(device) = FileDevice::open(place) else { return Ok(()) };
+    let prepared = (0..shards).map(|shard| path.join(shard_name(shard)));
+    for folder in prepared.filter(|folder| folder.is_dir()).chain([place.to_owned()]) {
+        is_volatile(&folder, storage, |_| {})?;
+        let answer = wal::device::probe_unmade(&folder, device.block_bytes())
+            .map_err(|_| MediumError::NoReserving { path: folder.clone() })?;
+        if let Some(answer) = answer {
+            choose_access(&folder, answer, storage.io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Judges where a shard's files lie and how they can be opened. What is on another filesystem than

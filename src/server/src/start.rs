@@ -18,7 +18,7 @@ use crate::admission::Admission;
 use crate::budgets;
 use crate::config::ServerConfig;
 use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
-use crate::data::OpenData;
+use crate::data::{OpenData, Place};
 use crate::descriptors::DescriptorError;
 use crate::facts::{Secret, ServerFacts};
 use crate::listen::{CoreListeners, ListenError, bind_all};
@@ -92,19 +92,22 @@ pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result
     crate::logging::log_panics();
     ring::prepare_process();
     ring::probe()?;
-    let mut data = OpenData::open(&config)?;
-    budgets::fit(&mut config, data.directory.shards());
-    address_space::check(&config, data.directory.shards())?;
+    // Whatever keeps the server from starting is found before a data directory is made.
+    let place = Place::find(&config)?;
+    let shards = place.shards();
+    budgets::fit(&mut config, shards);
+    address_space::check(&config, shards)?;
     let cores = u16::try_from(config.placement.cores()).unwrap_or(u16::MAX);
-    let map = ShardMap::new(data.directory.shards(), cores);
-    if cores > data.directory.shards() {
+    let map = ShardMap::new(shards, cores);
+    if cores > shards {
         tracing::warn!(
             cores,
-            shards = data.directory.shards(),
+            shards,
             "there are more cores than shards: some cores own nothing and only pass requests on"
         );
     }
     let (listen, listeners) = bind_all(&config, &map)?;
+    let mut data = place.open(&config)?;
     let facts = Arc::new(ServerFacts::new(
         config.version.clone(),
         data.directory.path().display().to_string(),

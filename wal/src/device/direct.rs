@@ -1,7 +1,7 @@
 //! Whether a directory's filesystem takes what the log does to it: direct writes, and space
 //! reserved ahead. Asked once at the start, with a file that is removed again.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
@@ -11,7 +11,7 @@ use super::DeviceError;
 use super::file::{failed, retry};
 use crate::buffer::AlignedBuffer;
 
-const PROBE_NAME: &str = "probe.tmp";
+pub(crate) const PROBE_NAME: &str = "probe.tmp";
 
 /// How files of the log are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,38 @@ pub fn probe(directory: &Path, block_bytes: usize) -> Result<DirectAnswer, Devic
         let _ = rustix::fs::unlinkat(&directory, PROBE_NAME, AtFlags::empty());
     };
     remove();
-    let answer = try_both(&directory, block_bytes);
+    let flags = OFlags::RDWR | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let open = |more| retry(|| rustix::fs::openat(&directory, PROBE_NAME, flags | more, mode));
+    let answer = match open(OFlags::CREATE) {
+        // A full disk says nothing of direct writes, and a log on it must open all the same.
+        Err(Errno::NOSPC | Errno::DQUOT) => try_existing(&directory),
+        Err(errno) => Err(failed("make a file", errno)),
+        Ok(plain) => try_both(&plain, || open(OFlags::DIRECT), block_bytes),
+    };
     remove();
     answer
+}
+
+/// The same of a directory in which nothing is to be made yet: with a file that never has a name.
+/// `None`: the filesystem has no such files, or says nothing else of use; ask again once there is
+/// a directory for a log.
+///
+/// # Errors
+/// `NoReserving`.
+pub fn probe_unmade(
+    directory: &Path,
+    block_bytes: usize,
+) -> Result<Option<DirectAnswer>, DeviceError> {
+    let flags = OFlags::RDWR | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::TMPFILE;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let open = |more| retry(|| rustix::fs::open(directory, flags | more, mode));
+    let Ok(plain) = open(OFlags::empty()) else { return Ok(None) };
+    match try_both(&plain, || open(OFlags::DIRECT), block_bytes) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(DeviceError::NoReserving) => Err(DeviceError::NoReserving),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Without space for a file of its own, one of the log answers; where there is none, no log opens.
@@ -65,22 +94,19 @@ fn try_existing(directory: &impl AsFd) -> Result<DirectAnswer, DeviceError> {
     Ok(DirectAnswer::Taken)
 }
 
-fn try_both(directory: &impl AsFd, block_bytes: usize) -> Result<DirectAnswer, DeviceError> {
-    let flags = OFlags::RDWR | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let open = |more| retry(|| rustix::fs::openat(directory, PROBE_NAME, flags | more, mode));
-    // A full disk says nothing of direct writes, and a log on it must open all the same.
-    let plain = match open(OFlags::CREATE) {
-        Err(Errno::NOSPC | Errno::DQUOT) => return try_existing(directory),
-        other => other.map_err(|errno| failed("make a file", errno))?,
-    };
+/// `plain`: a new file; `open_direct` opens it, or another one there, with O_DIRECT.
+fn try_both(
+    plain: &OwnedFd,
+    open_direct: impl FnOnce() -> Result<OwnedFd, Errno>,
+    block_bytes: usize,
+) -> Result<DirectAnswer, DeviceError> {
     let bytes = block_bytes as u64;
-    match retry(|| rustix::fs::fallocate(&plain, FallocateFlags::empty(), 0, bytes)) {
+    match retry(|| rustix::fs::fallocate(plain, FallocateFlags::empty(), 0, bytes)) {
         Ok(()) | Err(Errno::NOSPC | Errno::DQUOT) => {}
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(DeviceError::NoReserving),
         Err(errno) => return Err(failed("reserve space", errno)),
     }
-    let direct = match open(OFlags::DIRECT) {
+    let direct = match open_direct() {
         Ok(file) => file,
         Err(Errno::INVAL | Errno::OPNOTSUPP) => return refused("opening a file with it fails"),
         Err(errno) => return Err(failed("open a file", errno)),
@@ -131,6 +157,16 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let missing = probe(&folder.path().join("missing"), 4096);
         assert_eq!(missing, Err(DeviceError::NotFound));
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_made_the_answer_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(answer) = probe_unmade(folder.path(), 4096).unwrap() {
+            assert_eq!(answer, probe(folder.path(), 4096).unwrap());
+        }
+        assert_eq!(probe_unmade(&folder.path().join("missing"), 4096), Ok(None));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub mod sim;
 
 use bytes::Bytes;
 
-pub use self::direct::{Access, DirectAnswer, probe};
+pub(crate) use self::direct::PROBE_NAME;
+pub use self::direct::{Access, DirectAnswer, probe, probe_unmade};
 pub use self::file::FileDevice;
 pub use self::sim::SimDisk;
 use crate::buffer::AlignedBuffer;

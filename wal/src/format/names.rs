@@ -43,6 +43,16 @@ pub fn is_torn(name: &str) -> bool {
     name.starts_with(TORN)
 }
 
+/// Whether the name is one that a log gives to a file.
+pub fn is_of_a_log(name: &str) -> bool {
+    MANIFESTS.contains(&name)
+        || RESERVES.contains(&name)
+        || [CHECKPOINT_TMP, BALLAST].contains(&name)
+        || parse_segment(name).is_some()
+        || parse_checkpoint(name).is_some()
+        || is_torn(name)
+}
+
 fn digits(text: &str) -> Option<u64> {
     (text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
@@ -65,7 +75,11 @@ mod tests {
         {
             assert_eq!(parse_segment(name), None);
             assert_eq!(parse_checkpoint(name), None);
+            assert_eq!(is_of_a_log(name), name == CHECKPOINT_TMP);
         }
+        assert!(
+            is_of_a_log(&segment(1)) && is_of_a_log(&checkpoint(1)) && is_of_a_log(RESERVES[1])
+        );
         assert_eq!(parse_segment("segment-99999999999999999999"), None);
     }
 }

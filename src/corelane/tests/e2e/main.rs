@@ -30,5 +30,6 @@ mod serve;
 mod slow_disk;
 mod small_disk;
 mod stop;
+mod unfinished;
 mod verify;
 mod wire;
