@@ -33,11 +33,14 @@ pub const PEER_SILENT_SECONDS_MAX: u32 = 60;
 pub const PEER_IDLE_SECONDS_MAX: u32 = 60;
 /// Descriptors of the process beside its cores: signals, what it opens for a moment.
 pub const DESCRIPTORS_PER_PROCESS: u64 = 8;
-/// Descriptors of a core beside its connections: rings, eventfds, listeners, what it opens for a
-/// moment.
-pub const DESCRIPTORS_PER_CORE: u64 = 28;
-/// Descriptors kept for the files a shard makes while it runs.
-pub const DESCRIPTORS_PER_SHARD: u64 = 32;
+/// Descriptors of a core beside its connections: 4 rings, 3 eventfds, 2 listeners, and what it
+/// opens for a moment.
+pub const DESCRIPTORS_PER_CORE: u64 = 12;
+/// Descriptors of a shard beside its segments: its directory, 2 manifests, the spare ones, and what
+/// it opens for a moment (checkpoint, reserve).
+pub const DESCRIPTORS_PER_SHARD: u64 = 7 + DESCRIPTORS_SPARE_PER_SHARD as u64;
+/// Descriptors kept for the segments a shard makes while it runs, where the limit allows.
+pub const DESCRIPTORS_TO_GROW_PER_SHARD: u64 = 16;
 /// Descriptors a shard holds, to be closed when its log needs one and there is no other.
 pub const DESCRIPTORS_SPARE_PER_SHARD: usize = 8;
 /// Fetch cursors kept open in a shard between fetches.
@@ -100,5 +103,5 @@ const _: () = assert!(WORK_FIRST <= WORK_PER_CONNECTION && WORK_PER_CONNECTION <
 const _: () = assert!(OUTPUT_BYTES_SPARED < OUTPUT_BYTES_MAX);
 const _: () = assert!(OUTPUT_BYTES_MAX < OUTPUT_BYTES_PER_CORE_MAX);
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
-const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_PER_SHARD);
+const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_TO_GROW_PER_SHARD);
 const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

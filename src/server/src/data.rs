@@ -66,8 +66,12 @@ impl Place {
         }
         let folders: Vec<PathBuf> =
             (0..shards).map(|shard| path.join(directory::shard_name(shard))).collect();
-        let connections_per_core_max =
-            connections_per_core_max(config.connections_per_core_max, cores, &folders)?;
+        let connections_per_core_max = connections_per_core_max(
+            config.connections_per_core_max,
+            cores,
+            config.storage.pool_segments,
+            &folders,
+        )?;
         Ok(Self { path, shards, found, connections_per_core_max })
     }
 

@@ -44,7 +44,7 @@ fn open_files_that_do_not_fit_are_said_or_refused() {
     server.publish("t", "1\n2\n");
     server.stop();
 
-    for limit in ["-n 60", "-n 12"] {
+    for limit in ["-n 40", "-n 12"] {
         let run = launch.clone().ulimit(limit).try_start().unwrap_err();
         let sentence = run.failed_after_logs();
         let needed = sentence.contains("the limit of open files");
@@ -52,6 +52,39 @@ fn open_files_that_do_not_fit_are_said_or_refused() {
     }
     let server = launch.start();
     assert_eq!(server.values("t").len(), 2, "what was refused has changed nothing");
+}
+
+/// What a refused start says it needs is what a real process has: enough, and not far more.
+#[test]
+fn the_open_files_that_are_needed_are_those_of_a_real_process() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    for (cores, shards) in [(1, 1), (1, 6), (2, 2), (4, 4), (8, 8), (8, 1)] {
+        if usize::from(cores) > 4 * cpus {
+            eprintln!("{cores} cores could not be run here: {cpus} CPUs carry at most 4 each");
+            continue;
+        }
+        let folder = folder();
+        let launch = Launch::new(&folder.path().join("data")).cores(cores).shards(shards);
+        let run = launch.clone().ulimit("-n 25").try_start().unwrap_err();
+        let sentence = run.failed_after_logs();
+        let (_, rest) = sentence.split_once("and ").unwrap();
+        let needed: u64 = rest.split(' ').next().unwrap().parse().unwrap();
+        let least = needed + u64::from(cores);
+        let run = launch.clone().ulimit(&format!("-n {}", least - 1)).try_start().unwrap_err();
+        assert!(run.failed_after_logs().contains("the limit of open files"));
+
+        let server = launch.ulimit(&format!("-n {least}")).start();
+        server.create("t", u32::from(shards));
+        server.publish("t", "1\n2\n3\n");
+        assert_eq!(server.values("t").len(), 3);
+        let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count() as u64;
+        let unused = 16 + 4 * u64::from(cores) + 6 * u64::from(shards);
+        let said = format!("{cores} cores, {shards} shards: {needed} said, {open} open");
+        println!("{said}");
+        assert!(open <= least && needed <= open + unused, "{said}");
+        assert!(!server.log().contains("spare descriptors"), "{said}: {}", server.log());
+        server.stop();
+    }
 }
 
 #[test]
