@@ -88,7 +88,8 @@ pub struct CoreStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerStatus {
     pub version: String,
-    /// True when every shard serves, and neither a stop nor a drain of the server is under way.
+    /// True when every shard serves, topics can be changed, and neither a stop nor a drain of the
+    /// server is under way.
     pub ready: bool,
     /// Every core is being emptied of its clients.
     pub draining: bool,

@@ -30,6 +30,8 @@ pub struct Coordinator {
     map: ShardMap,
     topics: AHashMap<TopicId, Arc<TopicInfo>>,
     steps: Slab<Step>,
+    /// Who is being answered at this moment and is in no step.
+    answering: Option<TopicAsk>,
     reports: BTreeMap<ShardId, ShardReport>,
     /// Steps of the start that are not complete; then all topics have been told.
     starting: usize,
@@ -83,6 +85,7 @@ impl Coordinator {
             map,
             topics: AHashMap::new(),
             steps: Slab::new(),
+            answering: None,
             reports: BTreeMap::new(),
             starting: 0,
             started: false,
@@ -244,17 +247,16 @@ impl Coordinator {
             let text = "too many topic changes are under way; try again shortly";
             return out.reject(asked.origin, Rejection::new(ErrorCode::Busy, text));
         }
+        self.answering = Some(asked);
         let begun = match request {
             Request::CreateTopic { name, partitions, config } => {
-                self.begin_create(clock, host, asked, name, partitions, config)
+                self.begin_create(clock, host, name, partitions, config)
             }
-            Request::AlterTopic { name, change } => {
-                self.begin_alter(clock, host, asked, &name, &change)
-            }
-            Request::DeleteTopic { name } => self.begin_delete(clock, host, asked, &name),
+            Request::AlterTopic { name, change } => self.begin_alter(clock, host, &name, &change),
+            Request::DeleteTopic { name } => self.begin_delete(clock, host, &name),
             _ => Ok(()),
         };
-        if let Err(rejection) = begun {
+        if let (Err(rejection), Some(asked)) = (begun, self.answering.take()) {
             out.reject(asked.origin, rejection);
         }
     }
@@ -263,7 +265,6 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        asked: TopicAsk,
         name: TopicName,
         partitions: u32,
         config: model::TopicConfig,
@@ -273,7 +274,7 @@ impl Coordinator {
             engine.create_topic(clock.unix_ms(), &name, &config, &shards, journal)
         })?;
         let spec = PartitionSpec { topic: id, name, config, config_version: CONFIG_VERSION_FIRST };
-        self.await_own_entry(host, lsn, StepKind::Create, asked, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Create, shards, spec);
         Ok(())
     }
 
@@ -281,7 +282,6 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        asked: TopicAsk,
         name: &TopicName,
         change: &model::TopicChange,
     ) -> Result<(), Rejection> {
@@ -289,7 +289,7 @@ impl Coordinator {
             .decide(|engine, journal| engine.alter_topic(clock.unix_ms(), name, change, journal))?;
         let spec = spec_of(&record);
         let shards = record.shards.to_vec();
-        self.await_own_entry(host, lsn, StepKind::Alter, asked, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Alter, shards, spec);
         Ok(())
     }
 
@@ -297,14 +297,13 @@ impl Coordinator {
         &mut self,
         clock: &Clock,
         host: &mut ShardHost,
-        asked: TopicAsk,
         name: &TopicName,
     ) -> Result<(), Rejection> {
         let (record, lsn) =
             host.decide(|engine, journal| engine.delete_topic(clock.unix_ms(), name, journal))?;
         let spec = spec_of(&record);
         let shards = record.shards.to_vec();
-        self.await_own_entry(host, lsn, StepKind::Delete, asked, shards, spec);
+        self.await_own_entry(host, lsn, StepKind::Delete, shards, spec);
         Ok(())
     }
 
@@ -314,7 +313,6 @@ impl Coordinator {
         host: &mut ShardHost,
         lsn: model::Lsn,
         kind: StepKind,
-        asked: TopicAsk,
         shards: Vec<ShardId>,
         spec: PartitionSpec,
     ) {
@@ -324,7 +322,7 @@ impl Coordinator {
         };
         let step = self.steps.insert(Step {
             kind,
-            asked: Some(asked),
+            asked: self.answering.take(),
             awaited: 1,
             shards,
             spec: Arc::new(spec),
@@ -385,6 +383,10 @@ impl Coordinator {
     /// Asks again those shards that could not do their part when they were asked: shard 0 has
     /// decided, so the change must come to its end.
     pub fn tick(&mut self, clock: &Clock, out: &mut Outbox) {
+        if let Some(name) = crate::test_faults::name_for("tick") {
+            let known = self.topics.values().any(|topic| topic.name.as_str() == name);
+            assert!(!known, "asked to by a test");
+        }
         self.answer_late(clock, out);
         let waiting = self.steps.iter().filter(|(_, step)| step.awaited == 0);
         for key in waiting.map(|(key, _)| key).collect::<Vec<_>>() {
@@ -404,6 +406,19 @@ impl Coordinator {
                 );
                 out.reject(origin, Rejection::new(ErrorCode::DeadlineExceeded, text));
             }
+        }
+    }
+
+    /// Tells everyone who waits that this keeper of the topics has come to its end by a panic. What
+    /// has been decided is in the logs, and the next start completes it.
+    pub fn fail_clients(&mut self, out: &mut Outbox) {
+        let steps = self.steps.iter_mut().filter_map(|(_, step)| step.asked.take());
+        let asked: Vec<_> = self.answering.take().into_iter().chain(steps).collect();
+        for TopicAsk { origin, .. } in asked {
+            let text = "the server had a fault while it changed topics; the change may have \
+                        happened, and the next start completes it: restart the server, then look \
+                        with `corelane topic list`";
+            out.reject(origin, Rejection::new(ErrorCode::OutcomeUnknown, text));
         }
     }
 
@@ -435,7 +450,7 @@ impl Coordinator {
     fn finish(
         &mut self,
         clock: &Clock,
-        step: Step,
+        mut step: Step,
         shard: Option<&mut ShardHost>,
         out: &mut Outbox,
     ) {
@@ -444,8 +459,9 @@ impl Coordinator {
             self.starting -= 1;
             return self.finish_start(out);
         }
+        self.answering = step.asked.take();
         if let Some(rejection) = step.failed {
-            if let Some(TopicAsk { origin, .. }) = step.asked {
+            if let Some(TopicAsk { origin, .. }) = self.answering.take() {
                 out.reject(origin, rejection);
             }
             return;
@@ -468,11 +484,12 @@ impl Coordinator {
             }
             StepKind::Create | StepKind::Alter => {
                 let topic = self.remember(&step);
+                crate::test_faults::maybe_panic("coordinator", topic.name.as_str());
                 self.broadcast(&MetadataChange::Topics([Arc::clone(&topic)].into()), out);
                 Reply::Topic(topic)
             }
         };
-        if let Some(TopicAsk { origin, .. }) = step.asked {
+        if let Some(TopicAsk { origin, .. }) = self.answering.take() {
             out.reply(origin, reply);
         }
     }

@@ -170,6 +170,8 @@ pub enum MetadataChange {
     },
     /// All topics known at start have been told.
     Complete,
+    /// Topics stay as they are until a restart.
+    Fixed,
 }
 
 #[derive(Debug)]

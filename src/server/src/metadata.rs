@@ -18,6 +18,7 @@ pub struct Metadata {
     /// As bound at start; `cores` lacks the ports of cores that are being emptied.
     bound: Arc<[CoreAddress]>,
     complete: bool,
+    fixed: bool,
 }
 
 impl Metadata {
@@ -27,6 +28,7 @@ impl Metadata {
             cores: Arc::from([]),
             bound: Arc::from([]),
             complete: false,
+            fixed: false,
         }
     }
 
@@ -60,12 +62,18 @@ impl Metadata {
                 }
             }
             MetadataChange::Complete => self.complete = true,
+            MetadataChange::Fixed => self.fixed = true,
         }
     }
 
     /// Whether all topics known at start have been told.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether topics cannot be changed any more, by a fault of the server.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed
     }
 
     pub fn len(&self) -> usize {

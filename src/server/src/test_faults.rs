@@ -4,13 +4,25 @@
 /// that place and name.
 #[cfg(debug_assertions)]
 pub fn maybe_panic(place: &str, name: &str) {
-    use std::sync::OnceLock;
-    static ORDER: OnceLock<Option<String>> = OnceLock::new();
-    let order = ORDER.get_or_init(|| std::env::var("TEST_PANIC_CORELANE").ok());
-    let Some((at, of)) = order.as_deref().and_then(|order| order.split_once(':')) else { return };
-    assert!(at != place || of != name, "asked to by a test");
+    assert!(name_for(place) != Some(name), "asked to by a test");
 }
 
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn maybe_panic(_place: &str, _name: &str) {}
+
+/// The name that is to panic at this place, if any is.
+#[cfg(debug_assertions)]
+pub fn name_for(place: &str) -> Option<&'static str> {
+    use std::sync::OnceLock;
+    static ORDER: OnceLock<Option<String>> = OnceLock::new();
+    let order = ORDER.get_or_init(|| std::env::var("TEST_PANIC_CORELANE").ok());
+    let (at, name) = order.as_deref()?.split_once(':')?;
+    (at == place).then_some(name)
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn name_for(_place: &str) -> Option<&'static str> {
+    None
+}

@@ -3,7 +3,7 @@
 use model::{AckLevel, ConsumerName, ErrorCode, Request, StartPosition};
 use protocol::{Hello, kind};
 
-use crate::harness::{Launch, Server, folder};
+use crate::harness::{Launch, Server, folder, wait_for};
 use crate::wire::{Wire, batch};
 
 const ORDER: &str = "TEST_PANIC_CORELANE";
@@ -93,4 +93,60 @@ fn a_panic_in_an_engine_stops_its_shard_and_no_other() {
     let mut values = server.values("t");
     values.sort();
     assert_eq!(values, ["after", "before", "before"]);
+}
+
+/// Topics can only be read, messages go on, status says so, and a restart mends it.
+fn check_topics_fixed(server: &Server) {
+    let refused = server.run(&["topic", "create", "other"]).failed();
+    assert!(
+        refused.contains("topics cannot be created") && refused.contains("restart"),
+        "{refused}"
+    );
+    server.run(&["topic", "delete", "t"]).failed();
+    server.publish("t", "1\n2\n");
+    assert_eq!(server.values("t").len(), 2);
+    let list = server.run(&["topic", "list"]).ok();
+    assert!(list.text().contains('t') && !list.text().contains("other"), "{}", list.text());
+    let status = server.run(&["status", "--output", "json"]);
+    assert_eq!(status.code, Some(1));
+    let status = status.json();
+    assert_eq!(status["ready"], false);
+    for shard in [0, 1] {
+        assert_eq!(status["shards"][shard]["health"], "serving", "{status}");
+    }
+    let reason = status["shards"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("topics cannot be created"), "{reason}");
+    check_log(server, "the keeping of topics panicked");
+}
+
+#[test]
+fn a_panic_half_way_through_a_topic_change_ends_topic_changes_alone() {
+    let folder = folder();
+    let launch = Launch::new(&folder.path().join("data")).cores(1).shards(2);
+    let server = launch.clone().set(ORDER, "coordinator:bad").start();
+    server.create("t", 2);
+    let struck = server.run(&["topic", "create", "bad"]).failed();
+    assert!(struck.contains("fault of the server") || struck.contains("had a fault"), "{struck}");
+    check_topics_fixed(&server);
+    server.stop();
+    let server = launch.start();
+    let list = server.run(&["topic", "list"]).ok();
+    assert!(list.text().contains("bad"), "decided before the fault: {}", list.text());
+    server.create("other", 1);
+    assert_eq!(server.values("t").len(), 2);
+}
+
+#[test]
+fn a_panic_in_the_topics_clock_does_not_end_the_server() {
+    let folder = folder();
+    let launch = Launch::new(&folder.path().join("data")).cores(1).shards(2);
+    let server = launch.clone().set(ORDER, "tick:bad").start();
+    server.create("t", 2);
+    server.create("bad", 1);
+    wait_for("the panic", || server.log().contains("panicked").then_some(()));
+    check_topics_fixed(&server);
+    server.stop();
+    let server = launch.start();
+    server.create("other", 1);
+    assert_eq!(server.values("t").len(), 2);
 }

@@ -1,14 +1,19 @@
 //! Where a panic ends. One in a connection's handling ends that connection; one in a shard's host
-//! or engine stops that shard, whose clients get errors: it is never asked again, so that it
-//! answers nothing from a state it doubts. All else goes on.
+//! or engine stops that shard, whose clients get errors; one in the keeper of the topics ends
+//! topic changes. What has panicked is never asked again, so that nothing is answered from a state
+//! in doubt. All else goes on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use model::{ErrorCode, Rejection};
 
 use super::{Core, ShardSlot};
+use crate::clock::Clock;
 use crate::connection::Phase;
-use crate::message::{ConnectionId, Message};
+use crate::coordinator::Coordinator;
+use crate::message::{ConnectionId, Message, MetadataChange};
+use crate::outbox::Outbox;
 use crate::shard::ShardHost;
 
 /// What clients and status are told of a shard that has panicked.
@@ -23,16 +28,28 @@ pub fn guarded<R>(slot: &mut ShardSlot, call: impl FnOnce(&mut ShardHost) -> R) 
     // Unwind safe: the host is not used again beyond telling its clients.
     let result = catch_unwind(AssertUnwindSafe(|| call(host)));
     if result.is_err() {
-        let id = host.id;
-        tracing::error!(shard = %id, "the shard's engine panicked; the shard is not served until a restart, the others are");
-        let stopped = ShardSlot::Unavailable { id, reason: PANICKED.to_owned(), remains: None };
-        if let ShardSlot::Open(host) = std::mem::replace(slot, stopped)
-            && let ShardSlot::Unavailable { remains, .. } = slot
-        {
-            *remains = Some(Remains { host, told: false });
-        }
+        stop_panicked(slot);
     }
     result.ok()
+}
+
+fn stop_panicked(slot: &mut ShardSlot) {
+    let ShardSlot::Open(host) = slot else { return };
+    let id = host.id;
+    tracing::error!(shard = %id, "the shard's engine panicked; the shard is not served until a restart, the others are");
+    let stopped = ShardSlot::Unavailable { id, reason: PANICKED.to_owned(), remains: None };
+    if let ShardSlot::Open(host) = std::mem::replace(slot, stopped)
+        && let ShardSlot::Unavailable { remains, .. } = slot
+    {
+        *remains = Some(Remains { host, told: false });
+    }
+}
+
+impl ShardSlot {
+    /// Whether the engine was in the middle of a topic change.
+    fn is_deciding(&self) -> bool {
+        matches!(self, Self::Open(host) if host.is_deciding())
+    }
 }
 
 /// What is left of a shard that has panicked. Kept, as the kernel may still write from it.
@@ -40,6 +57,24 @@ pub struct Remains {
     host: Box<ShardHost>,
     /// Its clients know.
     told: bool,
+}
+
+/// Who keeps the topics, on the core of shard 0.
+#[derive(Debug)]
+pub enum TopicKeeper {
+    Works(Box<Coordinator>),
+    /// It has panicked, perhaps half way through a change: its memory is not relied on again.
+    Stopped,
+}
+
+/// What the status of shard 0 says once topics cannot be changed.
+const TOPICS_FIXED: &str = "topics cannot be created, altered or deleted: a fault of the server \
+                            stopped that; messages are served, and what was decided is in the \
+                            log: restart the server, and report the log line that says `panicked`";
+
+/// What becomes of a topic change asked for after that.
+pub fn topics_fixed_rejection() -> Rejection {
+    Rejection::new(ErrorCode::ShardUnavailable, TOPICS_FIXED)
 }
 
 /// What becomes of a request during which its shard panicked.
@@ -69,6 +104,54 @@ impl Core {
         );
         connection.phase = Phase::Dead;
         self.close_if_done(id);
+    }
+
+    /// Calls the keeper of the topics with shard 0, where that is served. When it panics, topics
+    /// stay as they are until a restart. Returns false when that was so before.
+    pub(super) fn with_coordinator(
+        &mut self,
+        call: impl FnOnce(&mut Coordinator, Option<&mut ShardHost>, &Clock, &mut Outbox),
+    ) -> bool {
+        let coordinator = match &mut self.coordinator {
+            None => return true,
+            Some(TopicKeeper::Stopped) => return false,
+            Some(TopicKeeper::Works(coordinator)) => coordinator,
+        };
+        let host = match self.shards.first_mut() {
+            Some(ShardSlot::Open(host)) => Some(&mut **host),
+            _ => None,
+        };
+        let (clock, out) = (&self.clock, &mut self.out);
+        // Unwind safe: neither the keeper nor a shard it was changing is asked again.
+        let ended = catch_unwind(AssertUnwindSafe(|| call(coordinator, host, clock, out)));
+        if let Err(panic) = ended {
+            self.stop_topic_changes(panic);
+        }
+        true
+    }
+
+    fn stop_topic_changes(&mut self, panic: Box<dyn Any + Send>) {
+        if !self.metadata.is_complete() {
+            // There is nothing to serve yet: the start has failed.
+            resume_unwind(panic);
+        }
+        tracing::error!(
+            "the keeping of topics panicked; none is created, altered or deleted until a restart, messages are served"
+        );
+        let kept = self.coordinator.replace(TopicKeeper::Stopped);
+        if let Some(TopicKeeper::Works(mut coordinator)) = kept {
+            let out = &mut self.out;
+            // Its tables may be what panicked; then clients learn by their deadlines.
+            let _ = catch_unwind(AssertUnwindSafe(|| coordinator.fail_clients(out)));
+        }
+        match self.shards.first_mut() {
+            Some(slot @ ShardSlot::Open(_)) if slot.is_deciding() => stop_panicked(slot),
+            Some(ShardSlot::Open(host)) => host.set_notice(TOPICS_FIXED),
+            _ => {}
+        }
+        for core in self.map.cores() {
+            self.out.send(core, Message::Metadata(MetadataChange::Fixed));
+        }
     }
 
     /// Whom a message concerns alone, if it is a connection of this core.

@@ -166,6 +166,7 @@ impl Core {
             version: self.facts.version.clone(),
             ready: all_serve
                 && self.metadata.is_complete()
+                && !self.metadata.is_fixed()
                 && !self.shutdown.under_way()
                 && !self.drains.all(),
             draining: self.drains.all(),

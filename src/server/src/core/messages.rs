@@ -2,15 +2,13 @@
 
 use model::{CoreId, Rejection, Reply, ShardId};
 
-use super::borders::{guarded, panicked_rejection};
-use super::{Core, ShardSlot, open_shard_in};
-use crate::clock::Clock;
+use super::borders::{guarded, panicked_rejection, topics_fixed_rejection};
+use super::{Core, open_shard_in};
 use crate::connection::Subscription;
-use crate::coordinator::{Coordinator, TopicAsk};
+use crate::coordinator::TopicAsk;
 use crate::message::{
     ConnectionId, Message, Origin, ReaderKey, RemoteProduce, ReplyTo, ShardAnswer, ShardRequest,
 };
-use crate::outbox::Outbox;
 use crate::shard::ShardHost;
 
 impl Core {
@@ -55,11 +53,11 @@ impl Core {
             }
             Message::TopicRequest { origin, request, deadline_ms } => {
                 let asked = TopicAsk { origin, deadline_ns: self.clock.deadline_ns(deadline_ms) };
-                let done = self.with_coordinator(|coordinator, host, clock, out| {
+                let asked = self.with_coordinator(|coordinator, host, clock, out| {
                     coordinator.on_request(clock, asked, *request, host, out);
                 });
-                if !done {
-                    self.out.reject(origin, panicked_rejection());
+                if !asked {
+                    self.out.reject(origin, topics_fixed_rejection());
                 }
             }
             Message::CoreStatus { reply_to } => {
@@ -270,25 +268,6 @@ impl Core {
         if let Some(slot) = self.shards.get_mut(slot) {
             let mut parts = CoreParts { ring: &mut self.ring, out: &mut self.out };
             guarded(slot, |host| call(host, &mut parts));
-        }
-    }
-
-    /// Calls the coordinator with shard 0, where it is served. Returns false when shard 0 has
-    /// panicked in it.
-    fn with_coordinator(
-        &mut self,
-        call: impl FnOnce(&mut Coordinator, Option<&mut ShardHost>, &Clock, &mut Outbox),
-    ) -> bool {
-        let Some(coordinator) = &mut self.coordinator else { return true };
-        let (clock, out) = (&self.clock, &mut self.out);
-        match self.shards.first_mut() {
-            Some(slot @ ShardSlot::Open(_)) => {
-                guarded(slot, |host| call(coordinator, Some(host), clock, out)).is_some()
-            }
-            _ => {
-                call(coordinator, None, clock, out);
-                true
-            }
         }
     }
 }

@@ -34,7 +34,6 @@ use crate::facts::ServerFacts;
 
 use crate::clock::Clock;
 use crate::connection::ConnectionTable;
-use crate::coordinator::Coordinator;
 use crate::message::ConnectionId;
 use crate::metadata::Metadata;
 use crate::outbox::Outbox;
@@ -80,7 +79,7 @@ pub struct Core {
     out: Outbox,
     metadata: Metadata,
     /// Only on the core of shard 0.
-    coordinator: Option<Coordinator>,
+    coordinator: Option<borders::TopicKeeper>,
     gathers: Gathers,
     /// A backup of one of this core's connections.
     backup: Option<BackupRun>,

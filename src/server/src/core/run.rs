@@ -13,7 +13,7 @@ use model::{CoreId, ShardId};
 use ring::{Completion, Ring, RingConfig, Waker};
 use wal::WalConfig;
 
-use super::borders::guarded;
+use super::borders::{TopicKeeper, guarded};
 use super::gather::Gathers;
 use super::{Core, CoreConfig, Counters, Listener, ShardSlot, shutdown::Shutdown};
 use crate::bounds::TICK_MS;
@@ -140,8 +140,8 @@ impl CoreLoop {
         }
         let mut metadata = Metadata::new();
         metadata.set_cores(start.addresses);
-        let coordinator =
-            (start.map.core_of(ShardId(0)) == core).then(|| Coordinator::new(start.map));
+        let coordinator = (start.map.core_of(ShardId(0)) == core)
+            .then(|| TopicKeeper::Works(Box::new(Coordinator::new(start.map))));
         let mut core = Core {
             config: start.config,
             ring,
@@ -319,9 +319,7 @@ impl Core {
         self.yield_descriptors();
         self.resume_accept();
         self.end_leaving();
-        if let Some(coordinator) = &mut self.coordinator {
-            coordinator.tick(&self.clock, &mut self.out);
-        }
+        self.with_coordinator(|coordinator, _, clock, out| coordinator.tick(clock, out));
         if self.clock.now_ns() >= self.reap_at_ns {
             self.reap_at_ns = self.clock.now_ns() + REAP_EVERY_NS;
             self.reap_silent();

@@ -62,6 +62,10 @@ pub struct ShardHost {
     undurable: Option<(Lsn, u64)>,
     /// Why the shard takes no writes, once it does not.
     failed: Option<String>,
+    /// What an operator should know of it although it serves.
+    notice: Option<&'static str>,
+    /// The engine is in the middle of a topic change.
+    deciding: bool,
     shutting_down: bool,
     /// A backup for which the log's files are kept.
     pin: Option<pin::HeldPin>,
@@ -241,10 +245,15 @@ impl ShardHost {
         }
     }
 
+    pub fn set_notice(&mut self, notice: &'static str) {
+        self.notice = Some(notice);
+    }
+
     /// What an operator should know of the shard; empty when all is well.
     fn reason(&self) -> String {
         match &self.failed {
             Some(reason) => reason.clone(),
+            None if self.notice.is_some() => self.notice.unwrap_or_default().to_owned(),
             None if self.volatile => VOLATILE_REASON.to_owned(),
             None => String::new(),
         }

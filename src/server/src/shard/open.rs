@@ -98,6 +98,8 @@ pub fn open_shard(
         stalled: Vec::new(),
         undurable: None,
         failed: None,
+        notice: None,
+        deciding: false,
         shutting_down: false,
         pin: None,
         final_checkpoint: false,
@@ -131,7 +133,15 @@ impl ShardHost {
         &mut self,
         call: impl FnOnce(&mut Engine, &mut super::LogJournal<'_>) -> R,
     ) -> R {
-        call(&mut self.engine, &mut super::LogJournal(&mut self.wal))
+        self.deciding = true;
+        let decided = call(&mut self.engine, &mut super::LogJournal(&mut self.wal));
+        self.deciding = false;
+        decided
+    }
+
+    /// Whether a decision was begun and has not come to its end: it has panicked.
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.deciding
     }
 
     /// `answer` is sent once `lsn` is durable.
@@ -142,7 +152,9 @@ impl ShardHost {
         answer: crate::message::ShardAnswer,
     ) {
         let waiting = super::pending::Waiting::Answer { to, answer: Box::new(answer) };
+        self.deciding = true;
         self.pending.push(lsn, u64::MAX, waiting);
+        self.deciding = false;
     }
 }
 
