@@ -20,6 +20,8 @@ pub const GREETING_SECONDS_MAX: u64 = 10;
 pub const BALANCE_CONNECTIONS_MIN: u32 = 8;
 /// Connections of operators on one core: beyond all other bounds, but no way around them.
 pub const OPERATORS_PER_CORE_MAX: usize = 16;
+/// A connection of an operator that is asked to leave is closed after so long, seconds.
+pub const OPERATOR_LEAVES_SECONDS: u64 = 5;
 /// Refused connections of a core that wait to say Hello and be told why; past this the oldest is
 /// told and closed at once.
 pub const REFUSED_GREETINGS_MAX: usize = 64;

@@ -21,6 +21,8 @@ pub struct ServerConfig {
     pub connections_per_core_max: u32,
     /// 0: no bound.
     pub connections_per_address_max: u32,
+    /// An operator's connection that asks nothing for so long is asked to leave.
+    pub operator_idle_ms: u64,
     pub in_flight_bytes_per_connection: usize,
     pub partial_frame_bytes_per_core: usize,
     pub mesh_depth: usize,

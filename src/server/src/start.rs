@@ -194,6 +194,7 @@ fn core_starts(
                 ),
                 held_buffers_max: usize::from(config.executor.receive_buffers) / 2,
                 shutdown_timeout_ns: config.shutdown_timeout_ms * 1_000_000,
+                operator_idle_ns: config.operator_idle_ms.saturating_mul(1_000_000),
             },
             map,
             mesh: Arc::clone(mesh),

@@ -75,6 +75,7 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
         advertise_direct_base_port: advertise.direct_base_port,
         connections_per_core_max: server.connections_per_core_max,
         connections_per_address_max: server.connections_per_address_max,
+        operator_idle_ms: ms(server.operator_idle_timeout),
         in_flight_bytes_per_connection: saturated(server.in_flight_bytes_per_connection),
         partial_frame_bytes_per_core: saturated(server.partial_frame_bytes_per_core),
         mesh_depth: saturated(mesh.depth),

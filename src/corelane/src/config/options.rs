@@ -161,6 +161,9 @@ options! {
         /// network (/64).
         connections_per_address_max: Count<u32> = "5000",
             Bounds::within(0, 1_000_000), Restart;
+        /// A connection of an operator (status, drain, log-filter, backup) that asks nothing for
+        /// so long is asked to leave: a core has room for 16 of them.
+        operator_idle_timeout: Time = "5m", Bounds::within(S, 86_400 * S), Restart;
         /// Bytes of requests that one connection may have unanswered before it is read no further.
         in_flight_bytes_per_connection: Bytes = "32MiB", Bounds::within(FRAME, GIB), Restart;
         /// Bytes of half-received frames that one core holds for all its connections. Those that

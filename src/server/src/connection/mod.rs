@@ -85,6 +85,8 @@ pub struct Connection {
     pub leave_by_ns: u64,
     /// It asks how the server is and steers it; bounds and drains are not for it.
     pub operator: bool,
+    /// When an operator last asked for something.
+    pub asked_ns: u64,
     /// Why it will be refused when it has said Hello.
     pub refusal: Option<Box<Rejection>>,
     /// By the client's number.
@@ -134,6 +136,7 @@ impl Connection {
             phase_since_ns: now_ns,
             leave_by_ns: 0,
             operator: false,
+            asked_ns: now_ns,
             refusal: None,
             subscriptions: AHashMap::new(),
             subscription_of: AHashMap::new(),

@@ -162,6 +162,7 @@ impl Core {
             return false;
         }
         connection.operator = true;
+        connection.asked_ns = self.clock.now_ns();
         self.operators += 1;
         if connection.refusal.take().is_some() {
             self.refused_greetings -= 1;

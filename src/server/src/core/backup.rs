@@ -197,8 +197,12 @@ impl Core {
     }
 
     /// The connection is gone, and with it the backup it may have begun.
+    pub(super) fn has_backup(&self, connection: ConnectionId) -> bool {
+        self.backup.as_ref().is_some_and(|run| run.origin.connection == connection)
+    }
+
     pub(super) fn end_backup_of(&mut self, connection: ConnectionId) {
-        if self.backup.as_ref().is_some_and(|run| run.origin.connection == connection) {
+        if self.has_backup(connection) {
             tracing::warn!("the client of a backup is gone; its files are no longer kept");
             self.give_backup_up();
         }

@@ -30,6 +30,11 @@ impl Drains {
     pub fn all(&self) -> bool {
         self.cores.iter().all(|draining| *draining)
     }
+
+    /// A connection has been asked to leave; its time is watched.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
 }
 
 /// Why a server that is being emptied refuses a connection.

@@ -179,7 +179,10 @@ impl Core {
                 self.refuse(id, header.correlation, &not_an_operators());
                 Ok(())
             }
-            Ok((request, deadline_ms)) => self.route(id, header, request, deadline_ms),
+            Ok((request, deadline_ms)) => {
+                self.note_operator_asks(id, &request);
+                self.route(id, header, request, deadline_ms)
+            }
             Err(rejection) => {
                 self.refuse(id, header.correlation, &rejection);
                 Ok(())
@@ -196,10 +199,6 @@ impl Core {
 
     pub(super) fn greeted(&mut self, id: ConnectionId) -> bool {
         self.connections.get_mut(id).is_some_and(|connection| connection.phase == Phase::Open)
-    }
-
-    pub(super) fn is_operator(&mut self, id: ConnectionId) -> bool {
-        self.connections.get_mut(id).is_some_and(|connection| connection.operator)
     }
 
     /// Answers a request at once with an error.

@@ -11,6 +11,7 @@ mod drain;
 mod frames;
 mod gather;
 mod messages;
+mod operators;
 mod produce;
 mod run;
 mod shutdown;
@@ -66,6 +67,8 @@ pub struct CoreConfig {
     /// Receive buffers that frames not yet whole may hold.
     pub held_buffers_max: usize,
     pub shutdown_timeout_ns: u64,
+    /// A connection of an operator that asks nothing for so long is asked to leave.
+    pub operator_idle_ns: u64,
 }
 
 /// Everything one core owns.

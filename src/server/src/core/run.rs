@@ -323,6 +323,7 @@ impl Core {
         if self.clock.now_ns() >= self.reap_at_ns {
             self.reap_at_ns = self.clock.now_ns() + REAP_EVERY_NS;
             self.reap_silent();
+            self.end_idle_operators();
         }
     }
 

@@ -15,12 +15,13 @@ use super::run::{CoreStart, open_for_test};
 use super::*;
 use crate::admission::Admission;
 use crate::bounds::{
-    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OUTPUT_BYTES_MAX, PARTIAL_FRAME_SECONDS_MAX,
-    PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX,
+    DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OPERATOR_LEAVES_SECONDS, OUTPUT_BYTES_MAX,
+    PARTIAL_FRAME_SECONDS_MAX, PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX,
 };
 use crate::mesh::Mesh;
 
 const PARTIAL_BYTES_MAX: usize = 100_000;
+const OPERATOR_IDLE_SECONDS: u64 = 60;
 
 fn core() -> Core {
     let map = ShardMap::new(1, 1);
@@ -37,6 +38,7 @@ fn core() -> Core {
             // Every frame not yet whole is copied out of the receive pool.
             held_buffers_max: 0,
             shutdown_timeout_ns: 1_000_000_000,
+            operator_idle_ns: OPERATOR_IDLE_SECONDS * 1_000_000_000,
         },
         map,
         mesh: Mesh::new(1, 8),
@@ -80,9 +82,13 @@ impl Client {
     }
 
     fn greeted(core: &mut Core) -> Self {
+        Self::greeted_as(core, 0)
+    }
+
+    fn greeted_as(core: &mut Core, features: u64) -> Self {
         let mut client = Self::connect(core);
         let mut bytes = Vec::new();
-        let hello = Hello { version_min: 1, version_max: 1, ..Hello::default() };
+        let hello = Hello { version_min: 1, version_max: 1, features, ..Hello::default() };
         protocol::put_hello(&mut bytes, 1, &hello).unwrap();
         client.send(&bytes);
         assert_eq!(client.frame(core).0.kind, kind::HELLO_REPLY);
@@ -270,6 +276,37 @@ fn unread_replies_stop_the_reading() {
     let pending = core.connections.get_mut(id).unwrap().output.pending_bytes();
     // One turn's frames may still be answered when the bound is met.
     assert!(pending < OUTPUT_BYTES_MAX + (1 << 20), "{pending}");
+}
+
+#[test]
+fn an_operator_that_asks_nothing_is_asked_to_leave_and_a_client_is_not() {
+    let mut core = core();
+    let mut client = Client::greeted(&mut core);
+    let mut idle = Client::greeted_as(&mut core, protocol::FEATURE_OPERATOR);
+    let mut busy = Client::greeted_as(&mut core, protocol::FEATURE_OPERATOR);
+    assert_eq!(core.operators, 2);
+    pass(&mut core, OPERATOR_IDLE_SECONDS - 1);
+    assert!(idle.try_frame().is_none() && busy.try_frame().is_none());
+    // A sign of life is no question.
+    idle.send(&ping(2));
+    assert_eq!(idle.frame(&mut core).0.kind, kind::PONG);
+    let mut bytes = Vec::new();
+    let question = Request::Metadata { topics: Vec::new(), after: None, limit: 1 };
+    protocol::put_request(&mut bytes, 3, &question, 0).unwrap();
+    busy.send(&bytes);
+    assert_eq!(busy.frame(&mut core).0.kind, kind::METADATA_REPLY);
+    pass(&mut core, 1);
+    let (header, body) = idle.frame(&mut core);
+    assert_eq!(header.kind, kind::GO_AWAY);
+    let go_away = protocol::parse_go_away(&body).unwrap();
+    assert_eq!(go_away.reason, ErrorCode::Busy);
+    assert!(go_away.message.contains("server.operator_idle_timeout"), "{}", go_away.message);
+    pass(&mut core, OPERATOR_LEAVES_SECONDS);
+    idle.check_closed(&mut core);
+    pass(&mut core, 1);
+    assert!(busy.try_frame().is_none() && !busy.closed);
+    assert!(client.try_frame().is_none() && !client.closed, "clients may be silent");
+    assert_eq!((core.operators, core.connections.len()), (1, 2));
 }
 
 #[test]
