@@ -31,16 +31,13 @@ const STREAMS_MAX: u64 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub head: EntryHead,
-    /// Shared, as is the digest kept: thousands of images are compared with the same entries.
+    /// Shared: thousands of images are compared with the same entries.
     pub payload: Arc<[u8]>,
-    pub digest: u64,
+    /// What its stream's digest starts from and comes to with it, kept for the same reason.
+    pub digest: (u64, u64),
 }
 
 impl Entry {
-    fn new(head: EntryHead, payload: &[u8]) -> Self {
-        Self { head, payload: payload.into(), digest: fold::digest(0, payload) }
-    }
-
     pub fn space_use(&self) -> SpaceUse {
         match self.head.kind {
             KIND_NOTE => SpaceUse::GoesOn,
@@ -240,10 +237,11 @@ impl Host {
         }
     }
 
-    pub fn append(&mut self, entry: Entry) {
+    pub fn append(&mut self, mut entry: Entry) {
         let cut = entry.payload.len() / 3;
         let (first, second) = entry.payload.split_at(cut);
         let lsn = self.wal.append(&entry.head, &[first, second]);
+        entry.digest = fold::digest_with(&self.streams, lsn.0, &entry);
         self.truth.push(entry);
         assert_eq!(lsn, Lsn(self.truth.len() as u64), "numbers follow each other");
         fold::apply(&mut self.streams, lsn.0, &self.truth[lsn.0 as usize - 1]);
@@ -310,7 +308,7 @@ impl Host {
         let flags = if frees { FREES_SPACE } else { 0 };
         let stream = StreamId(stream);
         let head = EntryHead { kind, flags, stream, base_offset: 0, records: 0, time_ms };
-        Entry::new(head, &payload)
+        Entry { head, digest: (0, fold::digest(0, &payload)), payload: payload.into() }
     }
 
     /// Nothing of an entry is seen outside before it is durable.
