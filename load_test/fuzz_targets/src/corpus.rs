@@ -68,6 +68,7 @@ fn requests() -> Vec<Vec<u8>> {
         },
         Request::CommittedOffset { partition, consumer },
         Request::Status,
+        Request::Stages,
         Request::SetLogFilter { filter: "info,server=debug".to_owned() },
     ];
     let mut frames: Vec<Vec<u8>> = all
@@ -126,6 +127,7 @@ fn replies() -> Vec<Vec<u8>> {
         Reply::Producer { id: 5, epoch: 0 },
         Reply::Offset { offset: 6 },
         Reply::Subscribed { subscription: 9, offset: 7 },
+        Reply::Stages(vec![stages()]),
         Reply::Rejected(model::Rejection::new(model::ErrorCode::Busy, "a bound; try again")),
     ];
     let mut frames: Vec<Vec<u8>> = all
@@ -156,6 +158,13 @@ fn replies() -> Vec<Vec<u8>> {
     protocol::put_fetch_head(&mut fetched, 5, &protocol::FetchHead::default(), batch.len());
     frames.push([&fetched[..], &batch].concat());
     frames
+}
+
+fn stages() -> model::CoreStages {
+    let buckets = vec![(40, 2), (333, 1)];
+    let times = model::StageHistogram { count: 3, sum_ns: 1_000, max_ns: 900, buckets };
+    let stages = std::array::from_fn(|_| times.clone());
+    model::CoreStages { core: model::CoreId(1), stages }
 }
 
 fn batch(codec: Codec) -> Vec<u8> {

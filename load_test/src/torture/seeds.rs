@@ -61,6 +61,7 @@ pub fn requests(partition: PartitionHandle) -> Vec<Vec<u8>> {
         Request::CommitOffset { partition, consumer: consumer(), offset: 0, ack: AckLevel::Memory },
         Request::CommittedOffset { partition, consumer: consumer() },
         Request::Status,
+        Request::Stages,
     ]
     .iter()
     .zip(10..)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use model::reply::{PartitionStatus, ServerStatus};
 use model::{
-    AckLevel, ConsumerName, CoreId, ErrorCode, Offset, PartitionHandle, PartitionIndex, Reply,
-    Request, StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName, limits,
+    AckLevel, ConsumerName, CoreId, CoreStages, ErrorCode, Offset, PartitionHandle, PartitionIndex,
+    Reply, Request, StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName, limits,
 };
 use tokio::time::Instant;
 
@@ -119,6 +119,14 @@ impl Client {
     pub async fn status(&self) -> Result<ServerStatus, Error> {
         match self.call(&Request::Status).await? {
             Reply::Status(status) => Ok(*status),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Where the time of publishes and deliveries has gone since the server's start, for each core.
+    pub async fn stages(&self) -> Result<Vec<CoreStages>, Error> {
+        match self.call(&Request::Stages).await? {
+            Reply::Stages(cores) => Ok(cores),
             reply => Err(unexpected(&reply)),
         }
     }

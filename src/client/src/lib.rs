@@ -45,7 +45,8 @@ pub mod inside {
 pub use model::backup::{BackupPoint, SegmentPoint, ShardPoint};
 pub use model::reply::{PartitionStatus, ServerStatus, ShardHealth};
 pub use model::{
-    AckLevel, ErrorCode, StartPosition, TopicChange, TopicConfig, TopicInfo, TopicName,
+    AckLevel, CoreStages, ErrorCode, Stage, StageHistogram, StartPosition, TopicChange,
+    TopicConfig, TopicInfo, TopicName,
 };
 
 pub use self::admin::{CreateTopic, TopicDescription, TopicPage};

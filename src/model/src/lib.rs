@@ -11,6 +11,7 @@ pub mod limits;
 pub mod name;
 pub mod reply;
 pub mod request;
+pub mod stages;
 pub mod topic;
 
 pub use backup::{BackupPoint, SegmentPoint, ShardPoint};
@@ -20,4 +21,5 @@ pub use ids::{CoreId, Lsn, Offset, PartitionHandle, PartitionIndex, ShardId, Str
 pub use name::{ConsumerName, NameError, TopicName};
 pub use reply::Reply;
 pub use request::{Request, StartPosition};
+pub use stages::{CoreStages, Stage, StageHistogram};
 pub use topic::{AckLevel, PartitionPlace, TopicChange, TopicConfig, TopicInfo};

@@ -6,6 +6,7 @@ use crate::backup::BackupPoint;
 use crate::error::Rejection;
 use crate::ids::{CoreId, Offset, PartitionIndex, ShardId};
 use crate::name::{ConsumerName, TopicName};
+use crate::stages::CoreStages;
 use crate::topic::TopicInfo;
 
 /// Where a core is reached directly.
@@ -137,6 +138,8 @@ pub enum Reply {
     },
     OffsetCommitted,
     Status(Box<ServerStatus>),
+    /// Of every core, in their order.
+    Stages(Vec<CoreStages>),
     BackupBegun(Box<BackupPoint>),
     BackupKept,
     /// The files were kept to the end.

@@ -100,6 +100,8 @@ pub enum Request {
     },
     /// What `corelane status` shows.
     Status,
+    /// Where the time of publishes and deliveries has gone since the start.
+    Stages,
     /// Keep all files of the logs as they are, and say what there is to copy. Ends with the
     /// connection.
     BackupBegin {

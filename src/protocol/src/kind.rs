@@ -57,6 +57,9 @@ pub const BACKUP_KEPT: u16 = 0x5D;
 pub const BACKUP_END: u16 = 0x5E;
 pub const BACKUP_ENDED: u16 = 0x5F;
 
+pub const STAGES: u16 = 0x60;
+pub const STAGES_REPLY: u16 = 0x61;
+
 /// Server to client, unasked; its correlation is 0.
 pub const GO_AWAY: u16 = 0x7D;
 /// Answers any request.

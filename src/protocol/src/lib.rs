@@ -17,6 +17,7 @@ mod produce;
 pub mod records;
 mod reply;
 mod request;
+mod stages;
 mod status;
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ use crate::body::{BodyError, Cursor, check_reserved, flag, put_fixed, put_list, 
 use crate::error::{put_error, read_error};
 use crate::frame::{FrameError, FrameHeader, TooLarge, put_frame};
 use crate::kind;
+use crate::stages::{put_stages, read_stages};
 use crate::status::{put_status, read_status};
 use crate::topic::{TOPIC_BYTES_MIN, put_topic, read_topic};
 
@@ -87,6 +88,7 @@ fn kind_of(reply: &Reply) -> u16 {
         Reply::Unsubscribed { .. } => kind::UNSUBSCRIBED,
         Reply::OffsetCommitted => kind::OFFSET_COMMITTED,
         Reply::Status(_) => kind::STATUS_REPLY,
+        Reply::Stages(_) => kind::STAGES_REPLY,
         Reply::BackupBegun(_) => kind::BACKUP_BEGUN,
         Reply::BackupKept => kind::BACKUP_KEPT,
         Reply::BackupEnded => kind::BACKUP_ENDED,
@@ -127,6 +129,7 @@ fn put_body(out: &mut Vec<u8>, reply: &Reply) -> Result<(), TooLarge> {
             Ok(())
         }
         Reply::Status(status) => put_status(out, status),
+        Reply::Stages(cores) => put_stages(out, cores),
         Reply::BackupBegun(point) => put_point(out, point),
         Reply::Pong
         | Reply::TopicDeleted
@@ -195,6 +198,7 @@ pub fn decode_reply(header: &FrameHeader, body: &[u8]) -> Result<Reply, FrameErr
         }
         kind::OFFSET_COMMITTED => Reply::OffsetCommitted,
         kind::STATUS_REPLY => Reply::Status(Box::new(read_status(&mut cursor)?)),
+        kind::STAGES_REPLY => Reply::Stages(read_stages(&mut cursor)?),
         kind::BACKUP_BEGUN => Reply::BackupBegun(Box::new(read_point(&mut cursor)?)),
         kind::BACKUP_KEPT => Reply::BackupKept,
         kind::BACKUP_ENDED => Reply::BackupEnded,

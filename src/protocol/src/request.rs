@@ -15,7 +15,7 @@ use crate::topic::{WireChange, WireConfig, WireHandle, WirePosition, position_co
 
 const _: () = assert!(FRAME_BYTES_MAX >= 1024, "every request without a list fits a frame");
 
-/// `Ping`, `InitProducer`, `Status`; before a name in `DeleteTopic` and `DescribeTopic`, before the
+/// `Ping`, `InitProducer`, `Status`, `Stages`; before a name in `DeleteTopic` and `DescribeTopic`, before the
 /// filter in `SetLogFilter`.
 #[derive(Archive, Serialize)]
 struct PlainBody {
@@ -157,6 +157,7 @@ fn read_body(kind: u16, cursor: &mut Cursor) -> Result<Option<(Request, u32)>, B
         kind::COMMIT_OFFSET => commit_offset(cursor)?,
         kind::COMMITTED_OFFSET => committed_offset(cursor)?,
         kind::STATUS => plain(cursor, |_| Ok(Request::Status))?,
+        kind::STAGES => plain(cursor, |_| Ok(Request::Stages))?,
         kind::SET_LOG_FILTER => plain(cursor, |c| {
             Ok(Request::SetLogFilter { filter: c.string("the log filter")?.to_owned() })
         })?,
@@ -316,6 +317,7 @@ fn kind_of(request: &Request) -> u16 {
         Request::CommitOffset { .. } => kind::COMMIT_OFFSET,
         Request::CommittedOffset { .. } => kind::COMMITTED_OFFSET,
         Request::Status => kind::STATUS,
+        Request::Stages => kind::STAGES,
         Request::SetLogFilter { .. } => kind::SET_LOG_FILTER,
         Request::Drain { .. } => kind::DRAIN,
         Request::BackupBegin { .. } => kind::BACKUP_BEGIN,
@@ -326,7 +328,7 @@ fn kind_of(request: &Request) -> u16 {
 
 fn put_body(out: &mut Vec<u8>, request: &Request, deadline_ms: u32) -> Result<(), TooLarge> {
     match request {
-        Request::Ping | Request::InitProducer | Request::Status => {
+        Request::Ping | Request::InitProducer | Request::Status | Request::Stages => {
             put_fixed(out, &PlainBody { deadline_ms });
         }
         Request::Metadata { topics, after, limit } => {

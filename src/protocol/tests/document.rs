@@ -110,6 +110,8 @@ fn every_kind_has_its_number() {
         (kind::BACKUP_KEPT, "BackupKept"),
         (kind::BACKUP_END, "BackupEnd"),
         (kind::BACKUP_ENDED, "BackupEnded"),
+        (kind::STAGES, "Stages"),
+        (kind::STAGES_REPLY, "StagesReply"),
         (kind::GO_AWAY, "GoAway"),
         (kind::ERROR, "Error"),
     ];

@@ -21,21 +21,24 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Self {
-        let (started, unix_ms) = (Instant::now(), system_unix_ms());
+    /// `started`: the server's start, the same for all cores, so that one core's times mean
+    /// something to another.
+    pub fn new(started: Instant) -> Self {
+        let unix_ms = system_unix_ms();
         Self { started, now_ns: 0, unix_ms, unix_rest_ns: 0, is_behind: false }
     }
 
     /// A clock that stands at this time.
     #[cfg(test)]
     pub fn at(now_ns: u64) -> Self {
-        Self { started: Instant::now(), now_ns, unix_ms: 1_000, unix_rest_ns: 0, is_behind: false }
+        let started = Instant::now() - std::time::Duration::from_nanos(now_ns);
+        Self { started, now_ns, unix_ms: 1_000, unix_rest_ns: 0, is_behind: false }
     }
 
     /// Reads both clocks.
     pub fn refresh(&mut self) {
         let before_ns = self.now_ns;
-        self.now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.now_ns = self.read_ns();
         match self.follow(system_unix_ms(), self.now_ns.saturating_sub(before_ns)) {
             Followed::Quietly => {}
             Followed::JumpedBack { ms } => tracing::warn!(
@@ -96,12 +99,17 @@ impl Clock {
         self.refresh();
     }
 
-    /// Nanoseconds since this core started; never goes back.
+    /// Nanoseconds since the server started, when this turn began; never goes back.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
     }
 
-    /// Milliseconds since this core started; never goes back nor jumps: for whatever waits.
+    /// The same at this very moment, for what is timed within a turn.
+    pub fn read_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since the server started; never goes back nor jumps: for whatever waits.
     pub fn now_ms(&self) -> i64 {
         i64::try_from(self.now_ns / 1_000_000).unwrap_or(i64::MAX)
     }

@@ -25,6 +25,7 @@ mod metadata;
 mod outbox;
 mod placement;
 mod shard;
+mod stages;
 mod start;
 mod test_faults;
 mod token;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::reply::{CoreStatus, PartitionStatus, ShardStatus};
 use model::{
-    AckLevel, CoreId, PartitionHandle, PartitionIndex, Rejection, Reply, Request, ShardId,
-    ShardPoint, StreamId, TopicConfig, TopicId, TopicInfo, TopicName,
+    AckLevel, CoreId, CoreStages, PartitionHandle, PartitionIndex, Rejection, Reply, Request,
+    ShardId, ShardPoint, StreamId, TopicConfig, TopicId, TopicInfo, TopicName,
 };
 use protocol::batch::BatchHeader;
 use protocol::{DeliverHead, FetchHead, ProduceAck};
@@ -66,6 +66,8 @@ pub struct RemoteProduce {
     pub partition: PartitionHandle,
     pub ack: Option<AckLevel>,
     pub deadline_ms: u32,
+    /// When its connection's core read it.
+    pub received_ns: u64,
     pub batches: SmallVec<[CheckedBatch; 1]>,
 }
 
@@ -140,6 +142,7 @@ pub enum ShardAnswer {
     /// Whether the log's files had been kept until now.
     LogKept(bool),
     Core(CoreStatus),
+    Stages(CoreStages),
 }
 
 /// What each shard tells shard 0's core when it has opened.
@@ -193,6 +196,9 @@ pub enum Message {
     CoreStatus {
         reply_to: ReplyTo,
     },
+    CoreStages {
+        reply_to: ReplyTo,
+    },
     /// Answered with the core's status, once the core goes by it.
     Drain {
         order: DrainOrder,
@@ -204,6 +210,8 @@ pub enum Message {
         first_correlation: u64,
         ack: ProduceAck,
         cost: u32,
+        /// Since when it could be told.
+        due_ns: u64,
     },
     Reply {
         origin: Origin,
@@ -214,6 +222,8 @@ pub enum Message {
         key: ReaderKey,
         head: FetchHead,
         slices: SmallVec<[Bytes; 4]>,
+        /// Since when it could be read.
+        due_ns: u64,
     },
     Answer {
         reply_to: ReplyTo,
@@ -230,6 +240,8 @@ pub enum Message {
         key: ReaderKey,
         head: DeliverHead,
         slices: SmallVec<[Bytes; 4]>,
+        /// Since when it could be read.
+        due_ns: u64,
     },
     /// Bytes of a reader have left its connection.
     Sent {
@@ -276,6 +288,7 @@ impl Message {
                 | Self::Request { .. }
                 | Self::TopicRequest { .. }
                 | Self::CoreStatus { .. }
+                | Self::CoreStages { .. }
                 | Self::Drain { .. }
         )
     }

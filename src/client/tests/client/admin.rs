@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corelane_client::{AckLevel, Client, Error, ErrorCode, StartPosition, TopicChange};
+use corelane_client::{AckLevel, Client, Error, ErrorCode, Stage, StartPosition, TopicChange};
 
 use crate::client;
 use crate::fake::Fake;
@@ -71,6 +71,8 @@ async fn offsets_status_and_filter() {
     client.commit_offset("t", 0, "c", 5).await.unwrap();
     assert_eq!(client.committed_offset("t", 0, "c").await.unwrap(), Some(5));
     assert!(client.status().await.unwrap().ready);
+    let stages = client.stages().await.unwrap();
+    assert_eq!(stages[0].stages[Stage::Deliver as usize].quantile_ns(0.5), 7);
     client.set_log_filter("debug").await.unwrap();
     assert_eq!(fake.state().filter, "debug");
     client.ping().await.unwrap();

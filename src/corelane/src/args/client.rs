@@ -13,6 +13,9 @@ use crate::config::units;
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Also where the time of publishes and deliveries has gone since the start, stage by stage
+    #[arg(long)]
+    pub stages: bool,
     #[command(flatten)]
     pub server: ServerArg,
     #[command(flatten)]

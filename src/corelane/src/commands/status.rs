@@ -1,5 +1,7 @@
 //! `corelane status`: how a running server is doing; the exit code tells whether it is ready.
 
+mod stages;
+
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -16,15 +18,25 @@ use crate::args::client::StatusArgs;
 const RATE_WINDOW: Duration = Duration::from_millis(500);
 
 pub fn run(args: &StatusArgs) -> Result<Outcome, CommandError> {
-    let (before, now) = connect::with_operator(&args.server, async |client| {
+    let (before, now, cores) = connect::with_operator(&args.server, async |client| {
         let before = client.status().await?;
         tokio::time::sleep(RATE_WINDOW).await;
-        Ok((before, client.status().await?))
+        let cores = if args.stages { Some(client.stages().await?) } else { None };
+        Ok((before, client.status().await?, cores))
     })?;
     let rates = RatesOf::new(&before, &now);
     match args.output.output {
-        Output::Text => output::print(&text(&now, &rates))?,
-        Output::Json => output::print_json(&json_of(&now, &rates))?,
+        Output::Text => {
+            let more = cores.as_deref().map(stages::text).unwrap_or_default();
+            output::print(&(text(&now, &rates) + &more))?;
+        }
+        Output::Json => {
+            let mut json = json_of(&now, &rates);
+            if let Some(cores) = &cores {
+                json["stages"] = stages::json_of(cores);
+            }
+            output::print_json(&json)?;
+        }
     }
     Ok(if now.ready { Outcome::Done } else { Outcome::Bad })
 }

@@ -115,6 +115,33 @@ fn status_tells_cores_shards_topics_and_rates() {
 }
 
 #[test]
+fn status_tells_where_the_time_went() {
+    let folder = folder();
+    let server = Launch::new(&folder.path().join("data")).cores(2).shards(2).start();
+    server.create("t", 2);
+    let lines: String = (0..1_000).map(|n| format!("{n}\n")).collect();
+    server.publish("t", &lines);
+    assert_eq!(server.values("t").len(), 1_000);
+    let json = server.run(&["status", "--stages", "--output", "json"]).ok().json();
+    let cores = json["stages"].as_array().unwrap();
+    assert_eq!(cores.len(), 2);
+    let counts = |at: usize| cores.iter().map(move |c| c["stages"][at]["count"].as_u64().unwrap());
+    let [received, durable, told, delivered] = [0, 1, 2, 3].map(|at| counts(at).sum::<u64>());
+    assert!(received > 0, "{json:#}");
+    assert_eq!((received, received), (durable, told), "each publish passed every stage: {json:#}");
+    assert!(delivered > 0, "{json:#}");
+    for stage in cores.iter().flat_map(|core| core["stages"].as_array().unwrap()) {
+        let ns = |field: &str| stage[field].as_u64().unwrap();
+        assert!(ns("p50_ns") <= ns("p99_ns") && ns("p99_ns") <= ns("max_ns"), "{stage}");
+        assert_eq!(ns("count") > 0, ns("max_ns") > 0, "{stage}");
+    }
+    let text = server.run(&["status", "--stages"]).ok();
+    assert!(text.text().contains("append_to_durable"), "{text:?}");
+    let plain = server.run(&["status"]).ok();
+    assert!(!plain.text().contains("append_to_durable"), "only when asked for");
+}
+
+#[test]
 fn produce_reads_files_and_says_what_it_did() {
     let folder = folder();
     let server = Launch::new(&folder.path().join("data")).start();

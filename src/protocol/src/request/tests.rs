@@ -45,6 +45,7 @@ fn golden_plain() {
     golden(Request::Ping, 0x04, "");
     golden(Request::InitProducer, 0x20, "");
     golden(Request::Status, 0x50, "");
+    golden(Request::Stages, 0x60, "");
     golden(Request::SetLogFilter { filter: "info".into() }, 0x52, "0400 696e666f");
     let nonce = "000102030405060708090a0b0c0d0e0f";
     golden(Request::BackupBegin { nonce: std::array::from_fn(|i| i as u8) }, 0x5A, nonce);

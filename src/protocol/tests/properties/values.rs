@@ -6,12 +6,14 @@ use corelane_protocol as protocol;
 use model::reply::{
     CoreAddress, CoreStatus, PartitionStatus, ServerStatus, ShardHealth, ShardStatus,
 };
+use model::stages::STAGE_BUCKETS;
 use model::{
-    AckLevel, BackupPoint, ConsumerName, CoreId, ErrorCode, Lsn, PartitionHandle, PartitionIndex,
-    PartitionPlace, Rejection, Reply, Request, SegmentPoint, ShardId, ShardPoint, StartPosition,
-    StreamId, TopicChange, TopicConfig, TopicId, TopicInfo, TopicName,
+    AckLevel, BackupPoint, ConsumerName, CoreId, CoreStages, ErrorCode, Lsn, PartitionHandle,
+    PartitionIndex, PartitionPlace, Rejection, Reply, Request, SegmentPoint, ShardId, ShardPoint,
+    StageHistogram, StartPosition, StreamId, TopicChange, TopicConfig, TopicId, TopicInfo,
+    TopicName,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -74,6 +76,7 @@ fn topic_request() -> impl Strategy<Value = Request> {
         Just(Request::Ping),
         Just(Request::InitProducer),
         Just(Request::Status),
+        Just(Request::Stages),
         ".{0,40}".prop_map(|filter| Request::SetLogFilter { filter }),
         (option::of(0..u16::MAX), any::<(bool, u32)>()).prop_map(|(core, (undo, grace_ms))| {
             Request::Drain { core: core.map(CoreId), undo, grace_ms }
@@ -212,6 +215,20 @@ fn status() -> impl Strategy<Value = ServerStatus> {
     )
 }
 
+fn stage_histogram() -> impl Strategy<Value = StageHistogram> {
+    let buckets = btree_map(0..STAGE_BUCKETS as u16, 1..u64::MAX / 8, 0..8);
+    (any::<(u64, u64)>(), buckets).prop_map(|((sum_ns, max_ns), buckets)| {
+        let count = buckets.values().sum();
+        StageHistogram { count, sum_ns, max_ns, buckets: buckets.into_iter().collect() }
+    })
+}
+
+fn core_stages() -> impl Strategy<Value = CoreStages> {
+    let stages = || stage_histogram();
+    (any::<u16>(), [stages(), stages(), stages(), stages()])
+        .prop_map(|(core, stages)| CoreStages { core: CoreId(core), stages })
+}
+
 fn segment_point() -> impl Strategy<Value = SegmentPoint> {
     any::<(u64, u32, bool, u64, u64)>().prop_map(|(number, generation, sealed, bytes, data_end)| {
         SegmentPoint { number, generation, sealed, bytes, data_end }
@@ -267,6 +284,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         (topic(), vec(partition_status(), 0..3))
             .prop_map(|(topic, partitions)| Reply::TopicDescription { topic, partitions }),
         status().prop_map(|status| Reply::Status(Box::new(status))),
+        vec(core_stages(), 0..3).prop_map(Reply::Stages),
         backup_point().prop_map(|point| Reply::BackupBegun(Box::new(point))),
     ]
 }

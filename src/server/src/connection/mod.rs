@@ -79,6 +79,8 @@ pub struct Connection {
     pub sending_since_ns: u64,
     /// When something last came.
     pub received_ns: u64,
+    /// When the first came of what has not been looked at.
+    pub unparsed_since_ns: u64,
     /// When it came, or began to drain.
     pub phase_since_ns: u64,
     /// By when it has to have left, nanoseconds of the core's clock; 0: it may stay.
@@ -143,6 +145,7 @@ impl Connection {
             counted_output: 0,
             sending_since_ns: 0,
             received_ns: now_ns,
+            unparsed_since_ns: now_ns,
             reader_shards: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 use crate::message::ReaderKey;
+use crate::stages::Due;
 
 /// Most parts handed to one send.
 const PARTS_PER_SEND: usize = 512;
@@ -21,6 +22,9 @@ pub struct Output {
     /// Readers whose payload is among `parts`.
     readers: SmallVec<[(ReaderKey, u64); 2]>,
     sending: Option<Sending>,
+    /// Acknowledgements and deliveries that wait to be sent.
+    pub acks: Due,
+    pub deliveries: Due,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,14 @@ impl Output {
             if self.parts.is_empty() { std::mem::take(&mut self.readers) } else { SmallVec::new() };
         self.sending = Some(Sending { bytes, own, readers });
         Some(parts)
+    }
+
+    /// What the send that has just begun carries the last of: acknowledgements and deliveries.
+    pub fn take_due(&mut self) -> (Due, Due) {
+        if !self.parts.is_empty() {
+            return Default::default();
+        }
+        (std::mem::take(&mut self.acks), std::mem::take(&mut self.deliveries))
     }
 
     /// The send has ended; yields the readers whose payload it carried.

@@ -24,7 +24,7 @@ impl Bench {
         let mut bench = Self {
             coordinator: Coordinator::new(ShardMap::new(2, 1)),
             out: Outbox::new(mesh),
-            clock: Clock::new(),
+            clock: Clock::new(std::time::Instant::now()),
         };
         let connection = ConnectionId { core: CoreId(0), index: 3, generation: 1 };
         let origin = Origin { connection, correlation: 9, cost: 1 };

@@ -309,6 +309,7 @@ impl Core {
             Request::Credit { subscription, bytes } => self.on_credit(id, subscription, bytes)?,
             Request::Unsubscribe { subscription } => self.on_unsubscribe(origin, subscription)?,
             Request::Status => self.begin_gather(origin, gather::Question::Status)?,
+            Request::Stages => self.begin_gather(origin, gather::Question::Stages)?,
             Request::BackupBegin { nonce } => self.on_backup_begin(origin, nonce),
             Request::BackupKeep { backup } => self.on_backup_keep(origin, backup),
             Request::BackupEnd { backup } => self.on_backup_end(origin, backup),
@@ -484,12 +485,13 @@ impl Core {
 /// What a connection of an operator is served.
 fn is_operators(request: &Request) -> bool {
     use Request::{
-        BackupBegin, BackupEnd, BackupKeep, Drain, Metadata, Ping, SetLogFilter, Status,
+        BackupBegin, BackupEnd, BackupKeep, Drain, Metadata, Ping, SetLogFilter, Stages, Status,
     };
     matches!(
         request,
         Ping | Metadata { .. }
             | Status
+            | Stages
             | SetLogFilter { .. }
             | Drain { .. }
             | BackupBegin { .. }
@@ -500,7 +502,7 @@ fn is_operators(request: &Request) -> bool {
 
 pub(super) fn not_an_operators() -> Rejection {
     let text = "this connection said Hello as an operator's, which is served nothing but status, \
-                log filter, drain and backup; connect without that feature";
+                stages, log filter, drain and backup; connect without that feature";
     Rejection::new(ErrorCode::InvalidArgument, text)
 }
 

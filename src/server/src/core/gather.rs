@@ -1,9 +1,9 @@
-//! Questions that several cores answer together: status, and a topic's description.
+//! Questions that several cores answer together: status, stages, and a topic's description.
 
 use std::sync::Arc;
 
 use model::reply::{CoreStatus, PartitionStatus, ServerStatus, ShardHealth, ShardStatus};
-use model::{Reply, ShardId, TopicInfo};
+use model::{CoreStages, Reply, ShardId, TopicInfo};
 use slab::Slab;
 
 use super::{Core, ShardSlot};
@@ -20,6 +20,7 @@ use crate::message::{
 #[derive(Clone, Debug)]
 pub enum Question {
     Status,
+    Stages,
     Describe(Arc<TopicInfo>),
     /// No question: every core is to go by this, and says when it does.
     Drain(DrainOrder),
@@ -67,6 +68,7 @@ struct Gather {
     question: Question,
     awaited: usize,
     cores: Vec<CoreStatus>,
+    stages: Vec<CoreStages>,
     shards: Vec<ShardStatus>,
     partitions: Vec<PartitionStatus>,
 }
@@ -81,7 +83,7 @@ impl Core {
         self.gathers.rest_after(&question, self.clock.now_ns());
         let shards: Vec<ShardId> = match &question {
             Question::Status => (0..self.map.shards()).map(ShardId).collect(),
-            Question::Drain(_) => Vec::new(),
+            Question::Stages | Question::Drain(_) => Vec::new(),
             Question::Describe(topic) => {
                 let mut shards: Vec<_> = topic.partitions.iter().map(|p| p.shard).collect();
                 shards.sort();
@@ -90,17 +92,17 @@ impl Core {
             }
         };
         let cores: Vec<_> = match &question {
-            Question::Status | Question::Drain(_) => self.map.cores().collect(),
+            Question::Status | Question::Stages | Question::Drain(_) => self.map.cores().collect(),
             Question::Describe(_) => Vec::new(),
         };
         if let Some(connection) = self.connections.get_mut(origin.connection) {
             connection.in_flight_bytes += origin.cost as usize;
         }
-        let (topic, drain) = match &question {
-            Question::Status => (None, None),
-            Question::Describe(topic) => (Some(topic.id), None),
-            Question::Drain(order) => (None, Some(*order)),
+        let topic = match &question {
+            Question::Describe(topic) => Some(topic.id),
+            _ => None,
         };
+        let asked = question.clone();
         self.gathers.operators += usize::from(operator);
         let id = self.gathers.open.insert(Gather {
             origin,
@@ -108,15 +110,17 @@ impl Core {
             question,
             awaited: shards.len() + cores.len(),
             cores: Vec::new(),
+            stages: Vec::new(),
             shards: Vec::new(),
             partitions: Vec::new(),
         });
         let reply_to =
             ReplyTo::Gather { core: self.out.core(), id: u32::try_from(id).unwrap_or(u32::MAX) };
         for core in cores {
-            let message = match drain {
-                None => Message::CoreStatus { reply_to },
-                Some(order) => Message::Drain { order, reply_to },
+            let message = match &asked {
+                Question::Drain(order) => Message::Drain { order: *order, reply_to },
+                Question::Stages => Message::CoreStages { reply_to },
+                _ => Message::CoreStatus { reply_to },
             };
             self.out.send(core, message);
         }
@@ -135,6 +139,7 @@ impl Core {
         let Some(gather) = self.gathers.open.get_mut(id as usize) else { return };
         match answer {
             ShardAnswer::Core(status) => gather.cores.push(status),
+            ShardAnswer::Stages(stages) => gather.stages.push(stages),
             ShardAnswer::Status(status) => gather.shards.push(status),
             ShardAnswer::Described(partitions) => gather.partitions.extend(partitions),
             _ => {}
@@ -146,6 +151,7 @@ impl Core {
         let mut gather = self.gathers.open.remove(id as usize);
         self.gathers.operators -= usize::from(gather.operator);
         gather.cores.sort_by_key(|core| core.core);
+        gather.stages.sort_by_key(|core| core.core);
         gather.shards.sort_by_key(|shard| shard.shard);
         gather.partitions.sort_by_key(|partition| partition.index);
         let reply = match gather.question {
@@ -153,6 +159,7 @@ impl Core {
                 Reply::TopicDescription { topic, partitions: gather.partitions }
             }
             Question::Status => self.server_status(gather.cores, gather.shards),
+            Question::Stages => Reply::Stages(gather.stages),
             Question::Drain(_) => Reply::DrainSet,
         };
         self.push_reply(gather.origin.connection, gather.origin.correlation, &reply);
@@ -220,6 +227,7 @@ mod tests {
                 question: Question::Status,
                 awaited: 1,
                 cores: Vec::new(),
+                stages: Vec::new(),
                 shards: Vec::new(),
                 partitions: Vec::new(),
             });

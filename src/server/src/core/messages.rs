@@ -64,32 +64,37 @@ impl Core {
                 let status = ShardAnswer::Core(self.core_status());
                 self.send_answer(reply_to, status);
             }
+            Message::CoreStages { reply_to } => {
+                let stages = self.stages.of_core(self.config.core);
+                self.send_answer(reply_to, ShardAnswer::Stages(stages));
+            }
             Message::Drain { order, reply_to } => {
                 self.on_drain(order);
                 let status = ShardAnswer::Core(self.core_status());
                 self.send_answer(reply_to, status);
             }
-            Message::ProduceAck { connection, first_correlation, ack, cost } => {
+            Message::ProduceAck { connection, first_correlation, ack, cost, due_ns } => {
                 self.scratch.clear();
                 protocol::put_produce_ack(&mut self.scratch, &ack, first_correlation);
                 if let Some(found) = self.connections.get_mut(connection) {
                     found.output.push(&self.scratch);
+                    found.output.acks.add(due_ns, ack.count);
                     self.mark_dirty(connection);
                     self.release(connection, cost);
                 }
             }
             Message::Reply { origin, reply } => self.on_reply(origin, &reply),
-            Message::Fetched { origin, key, head, slices } => {
+            Message::Fetched { origin, key, head, slices, due_ns } => {
                 let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
                 self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
                 self.scratch.clear();
                 protocol::put_fetch_head(&mut self.scratch, origin.correlation, &head, bytes);
-                self.push_payload(origin.connection, &slices, key);
+                self.push_payload(origin.connection, &slices, key, due_ns);
                 self.release(origin.connection, origin.cost);
             }
             Message::Answer { reply_to, answer } => self.on_answer(reply_to, *answer),
             Message::Taken { connection, cost } => self.release(connection, cost),
-            Message::Deliver { connection, key, head, slices } => {
+            Message::Deliver { connection, key, head, slices, due_ns } => {
                 if !self.is_subscribed(connection, head.subscription, key) {
                     // It was on its way when the subscription ended.
                     let bytes = slices.iter().map(|slice| slice.len() as u64).sum();
@@ -100,11 +105,12 @@ impl Core {
                 self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
                 self.scratch.clear();
                 protocol::put_deliver_head(&mut self.scratch, &head, bytes);
-                self.push_payload(connection, &slices, key);
+                self.push_payload(connection, &slices, key, due_ns);
             }
             Message::Sent { key, connection, bytes } => {
+                let now_ns = self.clock.now_ns();
                 self.with_shard(key.shard, |host, core| {
-                    host.reader_sent(core.ring, key, connection, bytes, core.out);
+                    host.reader_sent(core.ring, now_ns, key, connection, bytes, core.out);
                 });
             }
             Message::Credit { key, bytes } => {
@@ -248,12 +254,21 @@ impl Core {
     }
 
     /// Queues the head in `scratch` and the payload after it.
-    fn push_payload(&mut self, id: ConnectionId, slices: &[bytes::Bytes], key: ReaderKey) {
+    fn push_payload(
+        &mut self,
+        id: ConnectionId,
+        slices: &[bytes::Bytes],
+        key: ReaderKey,
+        due_ns: u64,
+    ) {
         if !self.is_open(id) {
             return;
         }
         if let Some(connection) = self.connections.get_mut(id) {
             connection.output.push_payload(&self.scratch, slices, Some(key));
+            if !slices.is_empty() {
+                connection.output.deliveries.add(due_ns, 1);
+            }
             self.mark_dirty(id);
         }
     }

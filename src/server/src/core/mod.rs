@@ -40,6 +40,7 @@ use crate::metadata::Metadata;
 use crate::outbox::Outbox;
 use crate::placement::ShardMap;
 use crate::shard::ShardHost;
+use crate::stages::StageTimes;
 use backup::BackupRun;
 use gather::Gathers;
 
@@ -101,6 +102,7 @@ pub struct Core {
     partial_waiting_bytes: usize,
     scratch: Vec<u8>,
     counters: Counters,
+    stages: StageTimes,
     accept_paused_until_ns: u64,
     drains: drain::Drains,
     /// Connections of operators.

@@ -110,8 +110,10 @@ impl Core {
                 return Ok(());
             }
         }
+        let mut received_ns = 0;
         if let Some(connection) = self.connections.get_mut(origin.connection) {
             connection.in_flight_bytes += origin.cost as usize;
+            received_ns = connection.unparsed_since_ns;
         }
         let parts = input.parts(BATCHES_AT, batches_bytes);
         let terms = ProduceTerms {
@@ -119,6 +121,7 @@ impl Core {
             partition: head.handle,
             ack: head.ack,
             deadline_ms: head.deadline_ms,
+            received_ns,
         };
         if head.batch_count == 1 {
             match check_batch(&parts) {
@@ -183,11 +186,13 @@ impl Core {
                 bytes: input.shared(BATCHES_AT + span.range.start, span.range.len()),
             })
             .collect();
+        let connection = self.connections.get_mut(origin.connection);
         let produce = RemoteProduce {
             origin,
             partition: head.handle,
             ack: head.ack,
             deadline_ms: head.deadline_ms,
+            received_ns: connection.map_or(0, |connection| connection.unparsed_since_ns),
             batches,
         };
         self.out.send(core, Message::Produce(produce));

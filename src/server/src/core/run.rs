@@ -27,6 +27,7 @@ use crate::metadata::Metadata;
 use crate::outbox::Outbox;
 use crate::placement::ShardMap;
 use crate::shard::{OpenShard, ShardHost, open_shard};
+use crate::stages::StageTimes;
 use crate::token::Token;
 
 /// A core with nothing to do looks at its clock this much less often.
@@ -132,7 +133,7 @@ impl CoreLoop {
             out.send(start.map.core_of(ShardId(0)), Message::ShardReport(Box::new(opened.1)));
             shards.push(opened.0);
         }
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(start.facts.started);
         for slot in &shards {
             if let ShardSlot::Open(host) = slot {
                 clock.start_from(host.id, host.engine().newest_time_ms());
@@ -167,6 +168,7 @@ impl CoreLoop {
             partial_waiting_bytes: 0,
             scratch: Vec::new(),
             counters: Counters::default(),
+            stages: StageTimes::default(),
             accept_paused_until_ns: 0,
             drains: super::drain::Drains::new(cores),
             operators: 0,
@@ -290,8 +292,9 @@ impl Core {
             self.tick();
         }
         for slot in &mut self.shards {
-            let more =
-                guarded(slot, |host| host.end_turn(&mut self.ring, &self.clock, &mut self.out));
+            let more = guarded(slot, |host| {
+                host.end_turn(&mut self.ring, &self.clock, &mut self.stages, &mut self.out)
+            });
             worked |= more.unwrap_or(false);
         }
         self.tell_of_panics();

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use model::{ErrorCode, Rejection};
+use model::{ErrorCode, Rejection, Stage};
 use ring::ReceivedBuffer;
 
 use super::Core;
@@ -94,6 +94,9 @@ impl Core {
             return;
         }
         connection.received_ns = self.clock.now_ns();
+        if !connection.queued && connection.stall.is_none() {
+            connection.unparsed_since_ns = self.clock.now_ns();
+        }
         connection.input.push(data);
         if connection.can_parse() {
             self.queue_parse(id);
@@ -271,6 +274,7 @@ impl Core {
 
     /// One send for each connection that has something to say.
     pub(super) fn flush_connections(&mut self) {
+        let mut handed_ns = None;
         for id in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.dirty = false;
@@ -280,6 +284,12 @@ impl Core {
             if let Some(parts) = connection.output.start() {
                 connection.sending_since_ns = self.clock.now_ns();
                 self.ring.send(Token::send(id).encode(), connection.fd(), parts);
+                let (acks, deliveries) = connection.output.take_due();
+                if !acks.is_empty() || !deliveries.is_empty() {
+                    let now_ns = *handed_ns.get_or_insert_with(|| self.clock.read_ns());
+                    self.stages.done(Stage::DurableToReply, acks, now_ns);
+                    self.stages.done(Stage::Deliver, deliveries, now_ns);
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub struct ProduceTerms {
     pub ack: Option<AckLevel>,
     /// 0: none.
     pub deadline_ms: u32,
+    /// When it was read from its socket.
+    pub received_ns: u64,
 }
 
 /// A publish of another core that waits for room in the log's backlog.
@@ -72,7 +74,10 @@ impl ShardHost {
         out: &mut Outbox,
     ) {
         match self.append_all(clock, terms, batches) {
-            Ok((taken, ack)) => self.arrange_ack(clock, terms, &taken, ack, out),
+            Ok((taken, ack)) => {
+                self.times.appended(terms.received_ns);
+                self.arrange_ack(clock, terms, &taken, ack, out);
+            }
             Err(rejection) => out.reject(terms.origin, rejection),
         }
     }
@@ -180,6 +185,7 @@ impl ShardHost {
             partition: produce.partition,
             ack: produce.ack,
             deadline_ms: produce.deadline_ms,
+            received_ns: produce.received_ns,
         };
         let slices: SmallVec<[SmallVec<[&[u8]; 2]>; 1]> = produce
             .batches
@@ -195,22 +201,22 @@ impl ShardHost {
     }
 
     /// Answers everything that has become true.
-    pub(super) fn sweep(&mut self, out: &mut Outbox) {
+    pub(super) fn sweep(&mut self, now_ns: u64, out: &mut Outbox) {
         while let Some(Waiting::Ack(run)) = self.taken.pop_durable(Lsn::ZERO) {
-            self.acknowledge(&run, AckLevel::Memory, out);
+            self.acknowledge(&run, AckLevel::Memory, self.times.appended_ns, out);
         }
         let durable = self.wal.durable_lsn();
         if durable > self.engine.committed_lsn() {
             self.engine.commit(durable);
         }
         while let Some(waiting) = self.pending.pop_durable(durable) {
-            self.fulfil(waiting, out);
+            self.fulfil(waiting, now_ns, out);
         }
     }
 
-    fn fulfil(&mut self, waiting: Waiting, out: &mut Outbox) {
+    fn fulfil(&mut self, waiting: Waiting, now_ns: u64, out: &mut Outbox) {
         match waiting {
-            Waiting::Ack(run) => self.acknowledge(&run, self.level_reached(), out),
+            Waiting::Ack(run) => self.acknowledge(&run, self.level_reached(), now_ns, out),
             Waiting::Reply { to: ReplyTo::Client(origin), reply } => out.reply(origin, *reply),
             Waiting::Reply { .. } => {}
             Waiting::Answer { to, answer } => super::requests::send_answer(to, *answer, out),
@@ -222,7 +228,7 @@ impl ShardHost {
         if self.volatile { AckLevel::Memory } else { AckLevel::Durable }
     }
 
-    fn acknowledge(&self, run: &AckRun, level: AckLevel, out: &mut Outbox) {
+    fn acknowledge(&self, run: &AckRun, level: AckLevel, due_ns: u64, out: &mut Outbox) {
         let ack = ProduceAck {
             count: run.count,
             level,
@@ -238,6 +244,7 @@ impl ShardHost {
                 first_correlation: run.first_correlation,
                 ack,
                 cost: run.cost,
+                due_ns,
             },
         );
     }

@@ -14,6 +14,7 @@ mod requests;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::collections::VecDeque;
 
@@ -30,6 +31,7 @@ use wal::Wal;
 use crate::clock::Clock;
 use crate::message::ConnectionId;
 use crate::outbox::Outbox;
+use crate::stages::StageTimes;
 use checkpoint::CheckpointRun;
 use pending::Pending;
 use reader_table::Readers;
@@ -58,6 +60,7 @@ pub struct ShardHost {
     waiting_bytes_max: usize,
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
+    times: times::AppendTimes,
     /// An entry not yet durable, and since when that is so: about the oldest there is.
     undurable: Option<(Lsn, u64)>,
     /// Why the shard takes no writes, once it does not.
@@ -122,18 +125,27 @@ impl ShardHost {
 
     /// Ends a turn: what was appended goes to the disk, what became durable is answered, readers
     /// that can go on do. Returns whether there is more to do at once.
-    pub fn end_turn(&mut self, ring: &mut Ring, clock: &Clock, out: &mut Outbox) -> bool {
+    pub fn end_turn(
+        &mut self,
+        ring: &mut Ring,
+        clock: &Clock,
+        stages: &mut StageTimes,
+        out: &mut Outbox,
+    ) -> bool {
+        self.time_appends(clock, stages);
         self.with_log(ring, |wal, device| wal.commit(device));
         self.note_undurable(clock);
         self.pending.seal();
-        self.sweep(out);
+        self.time_durable(clock, stages);
+        self.sweep(clock.now_ns(), out);
         self.note_failure(out);
         self.resume_waiting(clock, out);
-        let mut more = self.serve_readers(ring, out);
+        let mut more = self.serve_readers(ring, clock.now_ns(), out);
         more |= self.step_checkpoint(ring);
         if self.step_retention(clock) {
             more = true;
         }
+        self.time_appends(clock, stages);
         self.with_log(ring, |wal, device| wal.commit(device));
         self.pending.seal();
         more

@@ -96,6 +96,7 @@ pub fn open_shard(
         waiting_bytes: 0,
         waiting_bytes_max,
         stalled: Vec::new(),
+        times: super::times::AppendTimes::default(),
         undurable: None,
         failed: None,
         notice: None,

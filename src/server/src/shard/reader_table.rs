@@ -22,6 +22,8 @@ pub struct Readers {
     /// Where fetches left off, so that the next one reads on.
     pub(super) idle_cursors: VecDeque<(ConnectionId, Cursor)>,
     pub(super) seeks: Vec<PendingSeek>,
+    /// Since when the engine has had effects that wait.
+    pub(super) effects_since_ns: Option<u64>,
 }
 
 /// What one connection has here; kept until it ends.
@@ -69,6 +71,8 @@ pub(super) struct ReadOrder {
     pub(super) offset: Offset,
     pub(super) bytes_max: usize,
     pub(super) end: Offset,
+    /// Since when there has been something to read and room for it.
+    pub(super) due_ns: u64,
 }
 
 /// A request that first needs to know which offset a time stands for.
@@ -231,7 +235,7 @@ mod tests {
         let partition =
             PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
         let kind = ReaderKind::Subscription { number: 1, correlation: 1 };
-        let order = ReadOrder { offset: 0, bytes_max: 1, end: 1 };
+        let order = ReadOrder { offset: 0, bytes_max: 1, end: 1, due_ns: 0 };
         let mut readers = Readers::default();
         let of_first: Vec<_> =
             (0..3).map(|_| readers.insert(partition, connection(1), kind).unwrap()).collect();

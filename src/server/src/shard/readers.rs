@@ -135,6 +135,7 @@ impl ShardHost {
     pub fn reader_sent(
         &mut self,
         ring: &mut Ring,
+        now_ns: u64,
         key: ReaderKey,
         connection: ConnectionId,
         bytes: u64,
@@ -145,19 +146,20 @@ impl ShardHost {
         }
         if let Some(reader) = self.readers.get(key.reader) {
             reader.unsent = reader.unsent.saturating_sub(bytes);
-            self.resume_held(ring, key.reader, out);
+            self.resume_held(ring, now_ns, key.reader, out);
         }
         while let Some(id) = self.readers.next_held(connection) {
-            self.resume_held(ring, id, out);
+            self.resume_held(ring, now_ns, id, out);
         }
     }
 
     /// Reads what a reader was held up with, unless it is the disk it waits for.
-    fn resume_held(&mut self, ring: &mut Ring, id: u64, out: &mut Outbox) {
+    fn resume_held(&mut self, ring: &mut Ring, now_ns: u64, id: u64, out: &mut Outbox) {
         if !self.readers.waits_for_disk(id)
             && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
         {
-            self.read(ring, id, order, out);
+            // Until now it was its connection that had no room.
+            self.read(ring, id, ReadOrder { due_ns: now_ns, ..order }, out);
         }
     }
 
@@ -192,7 +194,7 @@ impl ShardHost {
     }
 
     /// Lets every reader go on that can. Returns whether there is more.
-    pub(super) fn serve_readers(&mut self, ring: &mut Ring, out: &mut Outbox) -> bool {
+    pub(super) fn serve_readers(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
         while let Some(cursor) = self.wal.take_ready() {
             if let Some(id) = self.readers.by_cursor.remove(&cursor)
                 && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
@@ -203,16 +205,21 @@ impl ShardHost {
         if !self.readers.seeks.is_empty() {
             self.poll_seeks(ring, out);
         }
+        // What is left over by one turn has waited since then.
+        let due_ns = *self.readers.effects_since_ns.get_or_insert(now_ns);
         for _ in 0..READS_PER_TURN {
             match self.engine.next_effect() {
-                None => return false,
+                None => {
+                    self.readers.effects_since_ns = None;
+                    return false;
+                }
                 Some(Effect::Read { reader, offset, max_bytes, end_offset, .. }) => {
                     let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-                    let order = ReadOrder { offset, bytes_max, end: end_offset };
+                    let order = ReadOrder { offset, bytes_max, end: end_offset, due_ns };
                     self.read(ring, reader.0, order, out);
                 }
                 Some(Effect::FetchExpired { reader, next_offset, .. }) => {
-                    self.answer_empty(reader.0, next_offset, out);
+                    self.answer_empty(reader.0, next_offset, now_ns, out);
                 }
                 Some(Effect::Ended { reader, rejection }) => {
                     self.end_reader(reader.0, rejection, out);
@@ -261,18 +268,19 @@ impl ShardHost {
         let Some(reader) = self.readers.get(id) else { return };
         reader.cursor = Some(cursor);
         match step {
-            ReadStep::Batches(batches) => self.hand_out(id, &batches, order.end, out),
+            ReadStep::Batches(batches) => self.hand_out(id, &batches, order, out),
             ReadStep::Pending => {
                 reader.held = Some(order);
                 self.readers.by_cursor.insert(cursor_id, id);
             }
-            ReadStep::End => self.nothing_read(id, order.offset, out),
+            ReadStep::End => self.nothing_read(id, order, out),
             ReadStep::Trimmed { first_offset } => self.trimmed(id, first_offset, out),
             ReadStep::Damaged { file, offset } => self.damaged(id, &file, offset, out),
         }
     }
 
-    fn hand_out(&mut self, id: u64, batches: &Batches, end: Offset, out: &mut Outbox) {
+    fn hand_out(&mut self, id: u64, batches: &Batches, order: ReadOrder, out: &mut Outbox) {
+        let (end, due_ns) = (order.end, order.due_ns);
         let bytes = batches.bytes as u64;
         let Some(reader) = self.readers.get(id) else { return };
         let next_offset = self.engine.behind_hole(reader.partition.stream, batches.next_offset);
@@ -292,7 +300,8 @@ impl ShardHost {
                 };
                 let key = ReaderKey { shard: self.id, reader: id };
                 let slices = batches.slices.clone();
-                out.send(connection.core, Message::Deliver { connection, key, head, slices });
+                let deliver = Message::Deliver { connection, key, head, slices, due_ns };
+                out.send(connection.core, deliver);
             }
             (ReaderKind::Fetch { .. }, ReadVerdict::Wait) => {}
             (ReaderKind::Fetch { origin, .. }, ReadVerdict::Reply) => {
@@ -304,20 +313,20 @@ impl ShardHost {
                     high_watermark: end,
                     log_start,
                 };
-                self.send_fetched(id, origin, head, batches.slices.clone(), out);
+                self.send_fetched(id, origin, head, batches.slices.clone(), due_ns, out);
             }
         }
     }
 
-    fn nothing_read(&mut self, id: u64, offset: Offset, out: &mut Outbox) {
-        let verdict = self.engine.read_done(shards::ReaderId(id), offset, 0);
+    fn nothing_read(&mut self, id: u64, order: ReadOrder, out: &mut Outbox) {
+        let verdict = self.engine.read_done(shards::ReaderId(id), order.offset, 0);
         if verdict == ReadVerdict::Reply {
-            self.answer_empty(id, offset, out);
+            self.answer_empty(id, order.offset, order.due_ns, out);
         }
     }
 
     /// A fetch whose time is up is answered with nothing.
-    fn answer_empty(&mut self, id: u64, next_offset: Offset, out: &mut Outbox) {
+    fn answer_empty(&mut self, id: u64, next_offset: Offset, due_ns: u64, out: &mut Outbox) {
         let Some(reader) = self.readers.get(id) else { return };
         let ReaderKind::Fetch { origin, asked } = reader.kind else { return };
         let bounds = self
@@ -331,7 +340,7 @@ impl ShardHost {
             high_watermark: bounds.next,
             log_start: bounds.first,
         };
-        self.send_fetched(id, origin, head, smallvec::SmallVec::new(), out);
+        self.send_fetched(id, origin, head, smallvec::SmallVec::new(), due_ns, out);
     }
 
     fn send_fetched(
@@ -340,6 +349,7 @@ impl ShardHost {
         origin: Origin,
         head: FetchHead,
         slices: smallvec::SmallVec<[bytes::Bytes; 4]>,
+        due_ns: u64,
         out: &mut Outbox,
     ) {
         if let Some(cursor) = self.readers.get(id).and_then(|reader| reader.cursor.take()) {
@@ -355,7 +365,8 @@ impl ShardHost {
             of.unsent += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
         }
         let key = ReaderKey { shard: self.id, reader: id };
-        out.send(origin.connection.core, Message::Fetched { origin, key, head, slices });
+        let fetched = Message::Fetched { origin, key, head, slices, due_ns };
+        out.send(origin.connection.core, fetched);
     }
 
     fn trimmed(&mut self, id: u64, first_offset: Offset, out: &mut Outbox) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use model::reply::{PartitionStatus, ServerStatus};
 use model::{
-    AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Rejection, Reply, Request,
-    StartPosition, StreamId, TopicId, TopicInfo,
+    AckLevel, CoreId, CoreStages, ErrorCode, PartitionHandle, PartitionIndex, Rejection, Reply,
+    Request, StageHistogram, StartPosition, StreamId, TopicId, TopicInfo,
 };
 use protocol::{
     DeliverHead, FetchHead, FrameHeader, GoAway, HelloReply, PRODUCE_HEAD_BYTES, ProduceAck,
@@ -323,6 +323,12 @@ fn answer(state: &mut State, request: Request) -> Result<Reply, ErrorCode> {
                 shards: Vec::new(),
                 ..ServerStatus::default()
             })))
+        }
+        Request::Stages => {
+            let buckets = vec![(7, 2)];
+            let times = StageHistogram { count: 2, sum_ns: 14, max_ns: 7, buckets };
+            let stages = std::array::from_fn(|_| times.clone());
+            Ok(Reply::Stages(vec![CoreStages { core: CoreId(1), stages }]))
         }
         Request::Metadata { topics, after, limit } => Ok(metadata(state, &topics, after, limit)),
         Request::CreateTopic { name, .. } if state.topics.contains_key(&name) => {

@@ -3,8 +3,8 @@
 
 use model::reply::ShardHealth;
 use model::{
-    AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Reply, ShardId, TopicConfig,
-    TopicId, TopicName,
+    AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Reply, ShardId, Stage,
+    TopicConfig, TopicId, TopicName,
 };
 use protocol::BatchBuilder;
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
@@ -17,6 +17,7 @@ use crate::mesh::{Mesh, MeshEnd};
 use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
 use crate::outbox::Outbox;
 use crate::shard::{OpenShard, RingDevice, ShardHost, open_shard};
+use crate::stages::StageTimes;
 use crate::token::Token;
 
 const MS: u64 = 1_000_000;
@@ -25,6 +26,7 @@ const DEADLINE_MS: u32 = 500;
 struct Bench {
     ring: Ring,
     host: ShardHost,
+    stages: StageTimes,
     out: Outbox,
     partition: PartitionHandle,
     now_ms: u64,
@@ -67,8 +69,16 @@ impl Bench {
             .decide(|engine, journal| engine.create_partition(1, &spec, PartitionIndex(0), journal))
             .unwrap();
         let partition = PartitionHandle { topic: TopicId(1), stream, shard: ShardId(0) };
-        let mut bench =
-            Self { ring, host, out, partition, now_ms: 0, correlation: 0, _folder: folder };
+        let mut bench = Self {
+            ring,
+            host,
+            stages: StageTimes::default(),
+            out,
+            partition,
+            now_ms: 0,
+            correlation: 0,
+            _folder: folder,
+        };
         for _ in 0..20 {
             bench.turn(5);
         }
@@ -80,7 +90,7 @@ impl Bench {
     fn turn(&mut self, ms: u64) {
         self.now_ms += ms;
         let clock = Clock::at(self.now_ms * MS);
-        self.host.end_turn(&mut self.ring, &clock, &mut self.out);
+        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
         self.host.tick(&mut self.ring, &clock, &mut self.out);
         while self.ring.in_flight() > 0 {
             self.ring.wait(None).unwrap();
@@ -90,7 +100,7 @@ impl Bench {
                 }
             }
         }
-        self.host.end_turn(&mut self.ring, &clock, &mut self.out);
+        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
     }
 
     fn hold(&mut self) {
@@ -121,6 +131,7 @@ impl Bench {
             partition: self.partition,
             ack: Some(AckLevel::Durable),
             deadline_ms: DEADLINE_MS,
+            received_ns: self.now_ms * MS,
             batches: [CheckedBatch { header, bytes: [batch.into()].into_iter().collect() }]
                 .into_iter()
                 .collect(),
@@ -213,4 +224,21 @@ fn what_waits_for_a_slow_disk_is_bounded_and_ends_at_its_deadline() {
     bench.publish(100);
     bench.turn(5);
     assert_eq!(bench.answers(), (1, vec![]));
+}
+
+#[test]
+fn the_disks_time_is_told_from_the_servers() {
+    let mut bench = Bench::new();
+    bench.hold();
+    bench.publish(100);
+    bench.publish(100);
+    bench.turn(0);
+    bench.turn(70);
+    bench.let_go();
+    bench.turn(5);
+    let of = |stage: Stage| bench.stages.of_core(CoreId(0)).stages[stage as usize].clone();
+    let (received, durable) = (of(Stage::ReceiveToAppend), of(Stage::AppendToDurable));
+    assert_eq!((received.count, durable.count), (2, 2));
+    assert!(durable.max_ns >= 70 * MS, "{durable:?}");
+    assert_eq!(bench.answers().0, 2);
 }
