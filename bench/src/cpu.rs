@@ -15,6 +15,11 @@ pub enum Meter {
 }
 
 impl Meter {
+    /// The calling thread.
+    pub fn this_thread() -> Self {
+        Self::Thread(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// Time spent on a CPU so far; `None` when it cannot be known.
     pub fn read(&self) -> Option<Duration> {
         match self {

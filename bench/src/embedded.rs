@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -53,6 +54,8 @@ impl Embedded {
         command.arg("--listen").arg(address.to_string());
         command.arg("--cores").arg(cpu_list(&launch.cpus));
         command.envs(launch.env.iter().cloned());
+        // A Ctrl-C is for the bench, which asks the server to stop when it is done with it.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let child = command
             .spawn()

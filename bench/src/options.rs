@@ -6,14 +6,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use model::{AckLevel, limits};
-use serde::Serialize;
 
 use crate::error::BenchError;
+use crate::pace::Pace;
 use crate::payload;
+use crate::validity;
+use crate::workload::{KEYS_MAX, Keys, Sizes};
 
 /// Which run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Publishing; latency from the intended send to the acknowledgement.
     Produce,
@@ -25,9 +26,30 @@ pub enum Work {
     Raw,
 }
 
+impl Work {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Produce => "produce",
+            Self::Consume => "consume",
+            Self::E2e => "e2e",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// What a consume run reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The same messages again and again, from the server's memory.
+    Hot,
+    /// All once, after the started server was started again: its memory is empty.
+    Cold,
+    /// All once, as it lies there: a backlog that consumers work off.
+    Backlog,
+}
+
 /// What the log's writes land on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// Extents written before: what a broker sees once its log goes round.
     Recycled,
@@ -35,6 +57,16 @@ pub enum Space {
     Fresh,
     /// Extents reserved and never written (`raw` only).
     Fallocated,
+}
+
+impl Space {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recycled => "recycled",
+            Self::Fresh => "fresh",
+            Self::Fallocated => "fallocated",
+        }
+    }
 }
 
 impl FromStr for Space {
@@ -51,8 +83,7 @@ impl FromStr for Space {
 }
 
 /// Which core a connection speaks to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Whatever core the kernel picks at the listen address.
     Any,
@@ -60,6 +91,16 @@ pub enum Route {
     Owner,
     /// A core that does not own the partitions: every request crosses the mesh.
     Other,
+}
+
+impl Route {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Owner => "owner",
+            Self::Other => "other",
+        }
+    }
 }
 
 impl FromStr for Route {
@@ -76,8 +117,7 @@ impl FromStr for Route {
 }
 
 /// A part of `bench raw`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawPart {
     Disk,
     Loopback,
@@ -114,15 +154,23 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     pub space: Space,
     pub route: Route,
-    /// Payload bytes of one message.
-    pub size: usize,
+    /// Payload bytes of the messages.
+    pub sizes: Sizes,
     /// Messages in one request, as one record batch.
     pub batch: usize,
+    /// Publishing connections (`consume`: reading ones).
     pub connections: usize,
-    /// Requests under way on one connection.
+    /// `e2e`: reading connections; `None` is as many as publish, and no more than partitions.
+    pub consumers: Option<usize>,
+    /// Requests under way on one connection at most.
     pub in_flight: usize,
-    /// Messages per second over all connections; `None` is the closed loop.
-    pub rate: Option<f64>,
+    pub pace: Pace,
+    /// Messages have keys, which choose the partition.
+    pub keys: Option<Keys>,
+    /// Of everything random in the run.
+    pub seed: u64,
+    /// The generator's own lateness at p99 beyond which an open loop is invalid.
+    pub lag_max: Duration,
     pub duration: Duration,
     pub warmup: Duration,
     pub ack: AckLevel,
@@ -131,15 +179,15 @@ pub struct Options {
     pub partitions: usize,
     /// `consume`: how many messages are published first; `None` picks by size.
     pub messages: Option<u64>,
-    /// `consume`: restart the started server before reading, so that its memory is empty.
-    pub cold: bool,
+    /// `consume`: what is read.
+    pub source: Source,
     /// `produce`: read back what is kept and check it.
     pub verify: bool,
     /// `raw`: only these parts; empty is all.
     pub only: Vec<RawPart>,
     /// The CPU of the load generator; `None` is the last one.
     pub cpu: Option<usize>,
-    /// No per-second lines.
+    /// No progress.
     pub quiet: bool,
     /// The commit the binary was built from, if the caller knows it.
     pub commit: Option<String>,
@@ -154,8 +202,21 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most requests under way in a run: bounds the generator's memory.
 pub const REQUESTS_MAX: usize = 4 * 1024 * 1024;
 
+/// Messages per second of an open loop, unless told otherwise.
+pub const RATE_DEFAULT: f64 = 10_000.0;
+/// Most mills' frame heads: bounds the generator's memory.
+const HEADS_MAX: usize = 1_000_000;
+
+/// Requests under way on each of `connections` in an open loop, unless told otherwise: enough not
+/// to be in the way, and bounded over all of them.
+pub fn in_flight_open(connections: usize) -> usize {
+    (65_536 / connections.max(1)).clamp(16, 1_024)
+}
+
 impl Options {
+    /// Produce and e2e are open loops, the others as fast as answers come.
     pub fn new(work: Work) -> Self {
+        let open = matches!(work, Work::Produce | Work::E2e);
         Self {
             work,
             server: None,
@@ -165,18 +226,22 @@ impl Options {
             data_dir: None,
             space: Space::Recycled,
             route: Route::Owner,
-            size: 1024,
+            sizes: Sizes::Fixed(1024),
             batch: 1,
             connections: 1,
-            in_flight: 1,
-            rate: None,
+            consumers: None,
+            in_flight: if open { in_flight_open(1) } else { 1 },
+            pace: if open { Pace::constant(RATE_DEFAULT) } else { Pace::Closed },
+            keys: None,
+            seed: 0,
+            lag_max: validity::LAG_MAX,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(2),
             ack: AckLevel::Durable,
             topics: 1,
             partitions: 1,
             messages: None,
-            cold: false,
+            source: Source::Hot,
             verify: true,
             only: Vec::new(),
             cpu: None,
@@ -198,7 +263,8 @@ impl Options {
     /// Refuses what cannot be run, in one sentence.
     pub fn check(&self) -> Result<(), BenchError> {
         let batch_max = limits::BATCH_BYTES_MAX as usize;
-        between("--size", self.size, payload::BYTES_MIN, batch_max)?;
+        between("--size", self.sizes.min(), payload::BYTES_MIN, batch_max)?;
+        between("--size", self.sizes.max(), payload::BYTES_MIN, batch_max)?;
         between("--batch", self.batch, 1, 1_000_000)?;
         between("--connections", self.connections, 1, CONNECTIONS_MAX)?;
         between("--in-flight", self.in_flight, 1, IN_FLIGHT_MAX)?;
@@ -216,23 +282,34 @@ impl Options {
             1,
             REQUESTS_MAX,
         )?;
-        let batch_bytes = self.batch.saturating_mul(self.size + 16) + 128;
+        let size = self.sizes.max();
+        let batch_bytes = self.batch.saturating_mul(size + 32) + 128;
         if batch_bytes > batch_max {
             return refuse(format!(
-                "--batch {} of --size {} is {batch_bytes} bytes a request; at most {batch_max} fit",
-                self.batch, self.size
+                "--batch {} of --size {size} is {batch_bytes} bytes a request; at most {batch_max} fit",
+                self.batch
             ));
-        }
-        if let Some(rate) = self.rate
-            && !(rate.is_finite() && (0.01..=1e9).contains(&rate))
-        {
-            return refuse(format!("--rate {rate} must be between 0.01 and 1000000000"));
         }
         if self.duration.is_zero() || self.duration > DURATION_MAX || self.warmup > DURATION_MAX {
             return refuse(
                 "--duration must be above 0, and both it and --warmup under 24 h".into(),
             );
         }
+        self.pace
+            .pattern(self.warmup, self.duration)
+            .map_err(|error| BenchError::Options(error.to_string()))?;
+        if let Some(Keys { count, zipf }) = self.keys {
+            between("--keys", count as usize, 1, KEYS_MAX as usize)?;
+            if !(0.0..=10.0).contains(&zipf) {
+                return refuse(format!("--zipf {zipf} must be between 0 and 10"));
+            }
+        }
+        between(
+            "sizes x partitions",
+            self.sizes.classes().len().saturating_mul(self.partitions_total()),
+            1,
+            HEADS_MAX,
+        )?;
         self.check_combinations()
     }
 
@@ -243,17 +320,27 @@ impl Options {
         if self.space == Space::Fallocated && self.work != Work::Raw {
             return refuse("--space fallocated is for `bench raw` only".into());
         }
-        if self.cold && self.work != Work::Consume {
-            return refuse("--cold is for `bench consume` only".into());
+        if self.source != Source::Hot && self.work != Work::Consume {
+            return refuse("--cold and --backlog are for `bench consume` only".into());
         }
-        if self.cold && self.server.is_some() {
+        if self.source == Source::Cold && self.server.is_some() {
             return refuse(
                 "--cold restarts the server, so it needs one started by the bench: leave --server out"
                     .into(),
             );
         }
-        if self.rate.is_some() && self.work == Work::Consume {
+        if self.pace != Pace::Closed && self.work == Work::Consume {
             return refuse("--rate is for produce, e2e and raw; consume takes what comes".into());
+        }
+        if let Some(consumers) = self.consumers {
+            if self.work != Work::E2e {
+                return refuse("--consumers is for `bench e2e`; consume has --connections".into());
+            }
+            // Two readers of one partition would each get every message.
+            between("--consumers", consumers, 1, self.partitions_total())?;
+        }
+        if self.keys.is_some() && self.work == Work::Raw {
+            return refuse("--keys choose a partition, and `bench raw` has none".into());
         }
         if self.server_cores == Some(0) {
             return refuse("--server-cores must be at least 1".into());
@@ -291,13 +378,17 @@ mod tests {
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        assert!(refused(|o| o.size = 8).contains("--size"));
-        assert!(refused(|o| (o.size, o.batch) = (1 << 20, 100)).contains("--batch"));
+        assert!(refused(|o| o.sizes = Sizes::Fixed(8)).contains("--size"));
+        assert!(refused(|o| (o.sizes, o.batch) = (Sizes::Fixed(1 << 20), 100)).contains("--batch"));
         assert!(refused(|o| o.connections = 0).contains("--connections"));
-        assert!(refused(|o| o.rate = Some(0.0)).contains("--rate"));
+        assert!(refused(|o| o.pace = Pace::constant(0.0)).contains("rate of 0"));
         assert!(refused(|o| o.duration = Duration::ZERO).contains("--duration"));
         assert!(refused(|o| o.ack = AckLevel::None).contains("--ack"));
-        assert!(refused(|o| o.cold = true).contains("--cold"));
+        assert!(refused(|o| o.source = Source::Cold).contains("--cold"));
+        assert!(refused(|o| o.consumers = Some(1)).contains("--consumers"));
+        assert!(refused(|o| (o.work, o.consumers) = (Work::E2e, Some(2))).contains("--consumers"));
+        assert!(refused(|o| o.keys = Some(Keys { count: 0, zipf: 1.0 })).contains("--keys"));
+        assert!(refused(|o| o.keys = Some(Keys { count: 9, zipf: -1.0 })).contains("--zipf"));
         assert!(refused(|o| (o.topics, o.partitions) = (1000, 1000)).contains("partitions"));
     }
 }

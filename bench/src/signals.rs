@@ -1,10 +1,10 @@
-//! Ctrl-C and SIGTERM end a run early, so that what it started is ended too.
+//! Ctrl-C, SIGTERM and SIGHUP end a run early, so that what it started is ended too.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::BenchError;
 
@@ -19,7 +19,7 @@ impl Signals {
     pub fn catch() -> Result<Self, BenchError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut ids = Vec::new();
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             let id = signal_hook::flag::register(signal, Arc::clone(&stop))
                 .map_err(BenchError::io("catching signals"))?;
             ids.push(id);
@@ -27,7 +27,7 @@ impl Signals {
         Ok(Self { stop, ids })
     }
 
-    /// Set when a signal came.
+    /// Set when a signal came; who has dealt with it clears it.
     pub fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }

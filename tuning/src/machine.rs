@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::Roots;
 use crate::memory::physical_memory_bytes;
 use crate::topology::Topology;
 
 /// What a figure was measured on. What cannot be read is empty or 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu_model: String,
     pub cpus_online: usize,

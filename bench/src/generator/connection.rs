@@ -11,8 +11,9 @@ use ring::{Ring, SendParts};
 use crate::error::BenchError;
 use crate::generator::consumer::Consumer;
 use crate::generator::inbound::Inbound;
-use crate::generator::producer::Producer;
+use crate::generator::producer::{Acknowledged, Producer};
 use crate::generator::tally::{Interval, Tally};
+use crate::record::Latencies;
 use crate::wire;
 
 /// What a connection does.
@@ -52,8 +53,8 @@ impl Connection {
         }
     }
 
-    /// Sends what may go now.
-    pub fn pump(&mut self, token: u64, now_ns: u64, ring: &mut Ring) {
+    /// Sends what may go now. `lag` takes how late requests are.
+    pub fn pump(&mut self, token: u64, now_ns: u64, ring: &mut Ring, lag: Option<&mut Latencies>) {
         if self.sending {
             return;
         }
@@ -62,7 +63,7 @@ impl Connection {
             parts.push(Bytes::from(std::mem::take(&mut self.out)));
         }
         if let Role::Producer(producer) = &mut self.role {
-            producer.fill(now_ns, &mut parts);
+            producer.fill(now_ns, &mut parts, lag);
         }
         if !parts.is_empty() {
             self.sending = true;
@@ -70,14 +71,24 @@ impl Connection {
         }
     }
 
-    pub fn sent(&mut self) {
+    pub fn sent(&mut self, now_ns: u64) {
         self.sending = false;
+        if let Role::Producer(producer) = &mut self.role {
+            producer.freed(now_ns);
+        }
+    }
+
+    /// When its next request is due; `None` when something else must happen first.
+    pub fn next_ns(&self) -> Option<u64> {
+        match &self.role {
+            Role::Producer(producer) if !self.sending => producer.next_ns(),
+            _ => None,
+        }
     }
 
     /// Takes received bytes.
     pub fn received(
         &mut self,
-        index: usize,
         data: &[u8],
         now_ns: u64,
         tally: &mut Tally,
@@ -90,12 +101,9 @@ impl Connection {
                 }
                 let ack = ProduceAck::parse(body)
                     .map_err(|error| BenchError::Protocol(error.to_string()))?;
-                let batch = u64::from(ack.offset_step);
-                producer.acknowledge(header.correlation, &ack, |run| {
-                    tally.acknowledged += run.requests * batch;
-                    if tally.interval == Interval::SendToAck {
-                        tally.record(index, run.intended_ns, now_ns, run.requests);
-                    }
+                producer.acknowledge(header.correlation, &ack, now_ns, |run| {
+                    let Acknowledged { intended_ns, requests, messages, bytes } = run;
+                    tally.acknowledged(intended_ns, now_ns, requests, messages, bytes);
                 })
             }),
             Role::Consumer(consumer) => inbound.feed(data, |header, body| {
@@ -107,13 +115,10 @@ impl Connection {
                     && let Some(last) = last_delivery_ns.replace(now_ns)
                     && last < now_ns
                 {
-                    tally.record(index, last, now_ns, 1);
+                    tally.record(last, now_ns, 1);
                 }
                 consumer.delivered(body, out, |run| {
-                    tally.received += run.messages;
-                    if tally.interval == Interval::SendToReceipt {
-                        tally.record(index, run.intended_ns, now_ns, run.messages);
-                    }
+                    tally.received(run.intended_ns, now_ns, run.messages, run.bytes);
                 })
             }),
         }

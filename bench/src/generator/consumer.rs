@@ -33,10 +33,12 @@ pub enum AtEnd {
 pub type Published = std::sync::Arc<Vec<Vec<u64>>>;
 
 /// Messages received together that were meant to be sent together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
     pub intended_ns: u64,
     pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
 }
 
 /// Offsets of a partition that a reader did not get.
@@ -298,13 +300,14 @@ impl Subscription {
         position: u64,
         each: &mut impl FnMut(Arrived),
     ) -> Result<(), BenchError> {
-        let mut run = Arrived { intended_ns: 0, messages: 0 };
+        let mut run = Arrived::default();
         for record in RecordIter::new(header, section) {
             let record = record.map_err(|e| BenchError::Protocol(e.to_string()))?;
             let offset = header.base_offset + u64::from(record.offset_delta);
             if offset < position || self.share.end.is_some_and(|end| offset >= end) {
                 continue;
             }
+            let payload_bytes = record.value.map_or(0, <[u8]>::len) as u64;
             let Some(stamp) = record.value.and_then(payload::open) else {
                 self.ledger.altered();
                 continue;
@@ -312,9 +315,11 @@ impl Subscription {
             self.ledger.seen(stamp.producer, stamp.sequence);
             if stamp.intended_ns != run.intended_ns && run.messages > 0 {
                 each(run);
-                run.messages = 0;
+                run = Arrived::default();
             }
-            run = Arrived { intended_ns: stamp.intended_ns, messages: run.messages + 1 };
+            run.intended_ns = stamp.intended_ns;
+            run.messages += 1;
+            run.bytes += payload_bytes;
         }
         if run.messages > 0 {
             each(run);
@@ -337,7 +342,6 @@ mod tests {
     use super::*;
     use crate::generator::mill::{Mill, Patch};
     use crate::payload::Stamp;
-    use model::AckLevel;
     use protocol::{FRAME_HEADER_BYTES, PRODUCE_HEAD_BYTES, decode_request, next_frame};
     use std::sync::Arc;
 
@@ -345,12 +349,12 @@ mod tests {
 
     /// A `Deliver` body with one batch of two messages for each first sequence.
     fn deliver(subscription: u32, first_offset: u64, sequences: &[u64]) -> Vec<u8> {
-        let mill = Mill::new(&[PartitionHandle::default()], AckLevel::Durable, 40, 2, 0).unwrap();
+        let mill = Mill::sample(&[PartitionHandle::default()], 40, 2, false);
         let (mut frame, mut batches) = (Vec::new(), Vec::new());
         for (at, sequence) in sequences.iter().enumerate() {
             let mut chunk = mill.chunk();
             let stamp = Stamp { producer: 0, sequence: *sequence, intended_ns: *sequence };
-            mill.put(&mut chunk, &Patch { correlation: 0, partition: 0, stamp });
+            mill.put(&mut chunk, &Patch { correlation: 0, partition: 0, key: 0, stamp });
             let mut batch = mill.finish(chunk)[HEAD..].to_vec();
             batch[..8].copy_from_slice(&(first_offset + at as u64 * 2).to_be_bytes());
             batches.extend(batch);

@@ -3,8 +3,10 @@
 //! It blocks in one place, builds frames by patching ones made before, and allocates nothing per
 //! message. It speaks the protocol and knows nothing of how the other side works.
 
+mod agenda;
 mod connection;
 mod consumer;
+mod course;
 mod inbound;
 mod mill;
 mod producer;
@@ -13,8 +15,8 @@ mod window;
 
 pub use connection::{Connection, Role};
 pub use consumer::{AtEnd, Consumer, Gap, Published, Share};
-pub use mill::Mill;
-pub use producer::Producer;
+pub use mill::{Form, Mill, Mills};
+pub use producer::{Dice, Producer};
 pub use tally::{Interval, Measured};
 
 use std::sync::Arc;
@@ -25,8 +27,10 @@ use ring::{Completion, Ring, RingConfig};
 
 use crate::cpu::Meter;
 use crate::error::BenchError;
-use crate::schedule::Schedule;
-use tally::{Mark, Tally};
+use crate::schedule::{OpenLoop, Schedule};
+use agenda::Agenda;
+use course::Course;
+use tally::Tally;
 
 /// Nothing came back for this long: the run is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -36,7 +40,6 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 const WAIT_MAX_NS: u64 = 100_000_000;
 /// It does not sleep when the next request is due sooner: waking up takes about as long.
 const SPIN_NS: u64 = 100_000;
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// One run of a generator.
 #[derive(Clone, Debug)]
@@ -45,16 +48,18 @@ pub struct Plan {
     pub warmup: Duration,
     /// Measured; `None`: until producers are spent and consumers done.
     pub duration: Option<Duration>,
-    /// Requests per second over all producers; `None`: closed loop.
-    pub requests_per_s: Option<f64>,
+    /// When requests are due over all producers; `None`: closed loop.
+    pub open: Option<OpenLoop>,
     /// Requests of each producer; `None`: no end.
     pub requests_each: Option<u64>,
     pub interval: Interval,
     /// Name of the phase in the lines of progress; `None`: silent.
     pub progress: Option<&'static str>,
     /// Payload bytes of one message, for the lines of progress.
-    pub size: usize,
+    pub payload_bytes: f64,
     pub meter: Meter,
+    /// The first signal ends the measured part and no more; what was measured until then counts.
+    pub may_end_early: bool,
 }
 
 /// The connections of one run.
@@ -64,8 +69,8 @@ pub struct Generator {
     connections: Vec<Connection>,
     /// Connections to be looked at after this round.
     listed: Vec<usize>,
+    agenda: Agenda,
     began: Instant,
-    open_loop: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -76,18 +81,6 @@ impl std::fmt::Debug for DebugRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Ring")
     }
-}
-
-/// What ends the loop, and when.
-struct Course {
-    tally: Tally,
-    from: Option<Mark>,
-    to: Option<Mark>,
-    overdue: u64,
-    next_second_ns: u64,
-    last_line: Mark,
-    /// When something last came in.
-    alive_ns: u64,
 }
 
 impl Generator {
@@ -105,9 +98,9 @@ impl Generator {
             receive_buffer_bytes: receive_bytes,
         };
         let ring = Ring::new(&config)?;
-        let (listed, began, open_loop) = (Vec::new(), Instant::now(), false);
-        let mut generator =
-            Self { ring: DebugRing(ring), connections, listed, began, open_loop, stop };
+        let (listed, agenda) = (Vec::new(), Agenda::new(connections.len()));
+        let (ring, began) = (DebugRing(ring), Instant::now());
+        let mut generator = Self { ring, connections, listed, agenda, began, stop };
         for (index, connection) in generator.connections.iter_mut().enumerate() {
             connection.open(index as u64, &mut generator.ring.0)?;
         }
@@ -122,104 +115,83 @@ impl Generator {
 
     /// Runs to the end of the plan, and until all that was sent is answered.
     pub fn run(&mut self, plan: &Plan) -> Result<Measured, BenchError> {
-        self.subscribe()?;
+        self.subscribe(plan)?;
         let start_ns = self.now_ns();
         let from_ns = start_ns + plan.warmup.as_nanos() as u64;
         let to_ns = plan.duration.map_or(u64::MAX, |d| from_ns.saturating_add(d.as_nanos() as u64));
-        let mut course = Course {
-            tally: Tally::new(plan.interval, self.connections.len(), from_ns, to_ns),
-            from: None,
-            to: None,
-            overdue: 0,
-            next_second_ns: start_ns + SECOND_NS,
-            last_line: Mark { at_ns: start_ns, ..Mark::default() },
-            alive_ns: start_ns,
-        };
+        let mut course = Course::new(plan, Tally::new(plan.interval, from_ns, to_ns), start_ns);
         self.start_producers(plan, start_ns);
         self.list_all();
+        let mut now_ns = start_ns;
         loop {
-            let now_ns = self.now_ns();
             self.pass_boundaries(plan, &mut course, now_ns);
             let quiet_ns = now_ns.saturating_sub(course.alive_ns);
             if course.to.is_some() && self.is_settled(&course.tally, quiet_ns) {
                 break;
             }
-            self.check_alive(&course, now_ns)?;
-            self.pump(now_ns);
-            self.wait(&course, now_ns)?;
-            self.drain(&mut course)?;
+            self.check_alive(plan, &mut course, now_ns)?;
+            let idle = self.turn(&mut course, now_ns)?;
+            let began_ns = std::mem::replace(&mut now_ns, self.now_ns());
+            if idle && course.is_measuring() {
+                course.idle_ns += now_ns - began_ns;
+            }
         }
-        let (from, to) = (course.from.unwrap_or_default(), course.to.unwrap_or_default());
-        Ok(course.tally.measured(&from, &to, course.overdue))
+        Ok(course.finish(plan.open.is_some()))
     }
 
     fn now_ns(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
     }
 
+    /// Sends what is due, waits, takes what has come. Returns whether there was nothing to do but
+    /// to wait without sleeping.
+    fn turn(&mut self, course: &mut Course, now_ns: u64) -> Result<bool, BenchError> {
+        let pumped = self.pump(course, now_ns);
+        let slept = self.wait(course, now_ns)?;
+        let came = self.drain(course)?;
+        Ok(!pumped && !slept && !came)
+    }
+
     /// Waits until the server has answered every subscription.
-    fn subscribe(&mut self) -> Result<(), BenchError> {
+    fn subscribe(&mut self, plan: &Plan) -> Result<(), BenchError> {
+        let quiet =
+            Plan { progress: None, meter: Meter::None, may_end_early: false, ..plan.clone() };
         let now_ns = self.now_ns();
-        let mut course = Course {
-            tally: Tally::new(Interval::SendToReceipt, 1, 0, 0),
-            from: None,
-            to: None,
-            overdue: 0,
-            next_second_ns: u64::MAX,
-            last_line: Mark::default(),
-            alive_ns: now_ns,
-        };
+        let mut course = Course::new(&quiet, Tally::new(Interval::SendToReceipt, 0, 0), now_ns);
         self.list_all();
         while self.consumers().any(|c| c.unanswered() > 0) {
             let now_ns = self.now_ns();
-            self.check_alive(&course, now_ns)?;
-            self.pump(now_ns);
-            self.wait(&course, now_ns)?;
-            self.drain(&mut course)?;
+            self.check_alive(&quiet, &mut course, now_ns)?;
+            self.turn(&mut course, now_ns)?;
         }
         Ok(())
     }
 
     fn start_producers(&mut self, plan: &Plan, start_ns: u64) {
         let count = self.producers().count();
-        self.open_loop = plan.requests_per_s.is_some();
         for (at, producer) in self.producers_mut().enumerate() {
-            let schedule = match plan.requests_per_s {
-                Some(rate) => Schedule::open(start_ns, rate, at, count),
-                None => Schedule::Closed,
+            let schedule = match &plan.open {
+                Some(open) => Schedule::open(open, start_ns, at, count),
+                None => Schedule::closed(),
             };
-            producer.start(schedule, plan.requests_each);
+            producer.start(schedule, plan.requests_each, start_ns);
         }
     }
 
-    /// Takes the marks at the beginning and end of the measured part, and prints progress.
+    /// Takes the marks at the beginning and end of the measured part, and shows progress.
     fn pass_boundaries(&mut self, plan: &Plan, course: &mut Course, now_ns: u64) {
-        if course.from.is_none() && now_ns >= course.tally.from_ns {
-            course.from = Some(course.tally.mark(now_ns, plan.meter.read()));
+        if course.from.is_none() && now_ns >= course.tally.recorder.from_ns() {
+            course.begin(now_ns);
         }
-        if course.from.is_some()
-            && course.to.is_none()
-            && (now_ns >= course.tally.to_ns || self.is_spent())
-        {
-            course.to = Some(course.tally.mark(now_ns, plan.meter.read()));
+        let over = |course: &Course| now_ns >= course.tally.recorder.to_ns();
+        // A plan with a time has no other end: its connections may be many.
+        if course.is_measuring() && (over(course) || (plan.duration.is_none() && self.is_spent())) {
+            course.end(now_ns);
             course.overdue = self.producers().map(|p| p.overdue(now_ns)).sum();
             self.producers_mut().for_each(Producer::stop);
         }
         if now_ns >= course.next_second_ns && course.to.is_none() {
-            course.next_second_ns = now_ns + SECOND_NS;
-            let mark = course.tally.mark(now_ns, None);
-            if let Some(name) = plan.progress {
-                let phase = if course.from.is_none() { "warm-up" } else { name };
-                print_second(
-                    phase,
-                    &course.last_line,
-                    &mark,
-                    course.tally.recent_max_ns,
-                    plan.size,
-                );
-            }
-            course.tally.recent_max_ns = 0;
-            course.last_line = mark;
+            course.second(now_ns, plan.payload_bytes);
         }
     }
 
@@ -239,9 +211,15 @@ impl Generator {
         answered && (all_read || quiet_ns > LOST_AFTER.as_nanos() as u64)
     }
 
-    fn check_alive(&self, course: &Course, now_ns: u64) -> Result<(), BenchError> {
+    fn check_alive(&self, plan: &Plan, course: &mut Course, now_ns: u64) -> Result<(), BenchError> {
         if self.stop.load(Ordering::Relaxed) {
-            return Err(BenchError::Interrupted);
+            if !(plan.may_end_early && course.is_measuring()) {
+                return Err(BenchError::Interrupted);
+            }
+            // The next signal ends everything.
+            self.stop.store(false, Ordering::Relaxed);
+            course.partial = true;
+            course.tally.recorder.end_at(now_ns);
         }
         if now_ns.saturating_sub(course.alive_ns) > STUCK_AFTER.as_nanos() as u64
             && let Some(waiting) = self.waiting()
@@ -265,62 +243,63 @@ impl Generator {
     }
 
     /// Sends on the connections that something has happened to, or that have requests due.
-    fn pump(&mut self, now_ns: u64) {
-        let Self { ring, connections, listed, .. } = self;
+    /// Returns whether there were any.
+    fn pump(&mut self, course: &mut Course, now_ns: u64) -> bool {
+        while let Some(index) = self.agenda.take_due(now_ns) {
+            self.list(index);
+        }
+        let Self { ring, connections, listed, agenda, .. } = self;
+        let any = !listed.is_empty();
+        let measuring = course.is_measuring();
         for index in listed.drain(..) {
             let connection = &mut connections[index];
             connection.listed = false;
-            connection.pump(index as u64, now_ns, &mut ring.0);
+            let lag = measuring.then_some(&mut course.lag);
+            connection.pump(index as u64, now_ns, &mut ring.0, lag);
+            if let Some(next_ns) = connection.next_ns() {
+                agenda.enter(index, next_ns);
+            }
         }
+        any
     }
 
-    fn wait(&mut self, course: &Course, now_ns: u64) -> Result<(), BenchError> {
+    /// Hands over what is to be sent and waits for something to happen. Returns whether it was
+    /// ready to sleep.
+    fn wait(&mut self, course: &Course, now_ns: u64) -> Result<bool, BenchError> {
         let mut until_ns = now_ns + WAIT_MAX_NS;
-        for boundary in [course.tally.from_ns, course.tally.to_ns, course.next_second_ns] {
+        let recorder = &course.tally.recorder;
+        for boundary in [recorder.from_ns(), recorder.to_ns(), course.next_second_ns] {
             if boundary > now_ns {
                 until_ns = until_ns.min(boundary);
             }
         }
-        let due_ns = if self.open_loop { self.list_due(now_ns) } else { u64::MAX };
-        let waited = if due_ns <= now_ns + SPIN_NS {
-            self.ring.0.submit()
-        } else {
+        let due_ns = self.agenda.first_ns().unwrap_or(u64::MAX);
+        let sleeps = due_ns > now_ns + SPIN_NS;
+        let waited = if sleeps {
             let until_ns = until_ns.min(due_ns - SPIN_NS / 2);
             self.ring.0.wait(Some(Duration::from_nanos(until_ns - now_ns)))
+        } else {
+            self.ring.0.submit()
         };
-        waited.map_err(BenchError::io("waiting for the sockets"))
+        waited.map(|_| sleeps).map_err(BenchError::io("waiting for the sockets"))
     }
 
-    /// Lists the connections whose next request is due soon; returns when the first of all is.
-    fn list_due(&mut self, now_ns: u64) -> u64 {
-        let mut due_ns = u64::MAX;
-        for (index, connection) in self.connections.iter_mut().enumerate() {
-            let Role::Producer(producer) = &connection.role else { continue };
-            let Some(next_ns) = producer.next_ns() else { continue };
-            due_ns = due_ns.min(next_ns);
-            if next_ns <= now_ns + SPIN_NS && !connection.listed {
-                connection.listed = true;
-                self.listed.push(index);
-            }
-        }
-        due_ns
-    }
-
-    fn drain(&mut self, course: &mut Course) -> Result<(), BenchError> {
-        let mut now_ns = None;
+    /// Takes what has come. Returns whether there was anything.
+    fn drain(&mut self, course: &mut Course) -> Result<bool, BenchError> {
+        let (mut now_ns, mut any) = (None, false);
         while let Some(completion) = self.ring.0.next() {
+            any = true;
+            let now_ns = *now_ns.get_or_insert_with(|| self.began.elapsed().as_nanos() as u64);
             let index = match completion {
                 Completion::Received { token, data } => {
-                    let now_ns =
-                        *now_ns.get_or_insert_with(|| self.began.elapsed().as_nanos() as u64);
                     let index = token as usize;
                     course.alive_ns = now_ns;
-                    self.connections[index].received(index, &data, now_ns, &mut course.tally)?;
+                    self.connections[index].received(&data, now_ns, &mut course.tally)?;
                     index
                 }
                 Completion::Sent { token, result, .. } => {
                     result.map_err(BenchError::io("sending to the server"))?;
-                    self.connections[token as usize].sent();
+                    self.connections[token as usize].sent(now_ns);
                     token as usize
                 }
                 Completion::ReceiveEnded { error, .. } => {
@@ -330,12 +309,15 @@ impl Generator {
                 }
                 _ => continue,
             };
-            if !self.connections[index].listed {
-                self.connections[index].listed = true;
-                self.listed.push(index);
-            }
+            self.list(index);
         }
-        Ok(())
+        Ok(any)
+    }
+
+    fn list(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.connections[index].listed, true) {
+            self.listed.push(index);
+        }
     }
 
     fn list_all(&mut self) {
@@ -363,17 +345,4 @@ impl Generator {
             Role::Producer(_) => None,
         })
     }
-}
-
-fn print_second(phase: &str, from: &Mark, to: &Mark, max_ns: u64, size: usize) {
-    let seconds = (to.at_ns - from.at_ns) as f64 / 1e9;
-    let acknowledged = (to.acknowledged - from.acknowledged) as f64 / seconds;
-    let received = (to.received - from.received) as f64 / seconds;
-    let rate = if received > 0.0 { received } else { acknowledged };
-    let megabytes = rate * size as f64 / 1e6;
-    let at = to.at_ns as f64 / 1e9;
-    eprintln!(
-        "{at:6.1} s  {phase:<8} {rate:>12.0} msg/s {megabytes:>9.1} MB/s  slowest {:>9.1} us",
-        max_ns as f64 / 1e3
-    );
 }

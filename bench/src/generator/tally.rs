@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::latency::{Latencies, LatencyUs};
+use crate::record::{Latencies, Recorder};
 
 /// Which interval counts as latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +15,13 @@ pub enum Interval {
     BetweenDeliveries,
 }
 
-/// Running totals, and the latencies of the measured part.
+/// Running totals, and the record of the measured part.
 #[derive(Debug)]
 pub struct Tally {
     pub interval: Interval,
-    /// Requests meant to be sent from here on are measured, nanoseconds since the run began.
-    pub from_ns: u64,
-    /// ... and before here.
-    pub to_ns: u64,
+    pub recorder: Recorder,
     pub acknowledged: u64,
     pub received: u64,
-    pub latencies: Latencies,
     /// The largest latency since the last line of progress, nanoseconds.
     pub recent_max_ns: u64,
 }
@@ -36,61 +32,89 @@ pub struct Mark {
     pub at_ns: u64,
     pub acknowledged: u64,
     pub received: u64,
+    /// CPU time of the measured side, and of the generator.
     pub cpu: Option<Duration>,
+    pub own_cpu: Option<Duration>,
 }
 
 /// What the measured part came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Measured {
-    pub seconds: f64,
-    /// Messages acknowledged in that time.
-    pub acknowledged: u64,
-    /// Messages received in that time.
-    pub received: u64,
+    pub recorder: Recorder,
+    /// When it ended, nanoseconds since the run began.
+    pub to_ns: u64,
     /// Messages acknowledged by the end of the run, warm-up included.
     pub acknowledged_total: u64,
-    pub latency: LatencyUs,
     /// CPU time of the measured side.
     pub cpu: Option<Duration>,
     /// Open loop: requests that were due at the end and had not been sent.
     pub overdue: u64,
+    /// Open loop: how late requests were sent that there was room for.
+    pub lag: Option<Latencies>,
+    /// Share of one CPU that the generator worked.
+    pub generator_cpu_share: Option<f64>,
+    /// A signal ended it early.
+    pub partial: bool,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self {
+            recorder: Recorder::new(0, 0),
+            to_ns: 0,
+            acknowledged_total: 0,
+            cpu: None,
+            overdue: 0,
+            lag: None,
+            generator_cpu_share: None,
+            partial: false,
+        }
+    }
 }
 
 impl Tally {
-    pub fn new(interval: Interval, connections: usize, from_ns: u64, to_ns: u64) -> Self {
-        Self {
-            interval,
-            from_ns,
-            to_ns,
-            acknowledged: 0,
-            received: 0,
-            latencies: Latencies::new(connections),
-            recent_max_ns: 0,
+    pub fn new(interval: Interval, from_ns: u64, to_ns: u64) -> Self {
+        let recorder = Recorder::new(from_ns, to_ns);
+        Self { interval, recorder, acknowledged: 0, received: 0, recent_max_ns: 0 }
+    }
+
+    /// `count` things begun at `begun_ns` ended at `now_ns`.
+    #[inline]
+    pub fn record(&mut self, begun_ns: u64, now_ns: u64, count: u64) {
+        self.recent_max_ns = self.recent_max_ns.max(now_ns.saturating_sub(begun_ns));
+        self.recorder.latency(begun_ns, now_ns, count);
+    }
+
+    /// `messages` meant to be sent at `intended_ns` were acknowledged, in `requests`.
+    #[inline]
+    pub fn acknowledged(
+        &mut self,
+        intended_ns: u64,
+        now_ns: u64,
+        requests: u64,
+        messages: u64,
+        bytes: u64,
+    ) {
+        self.acknowledged += messages;
+        if self.interval == Interval::SendToAck {
+            self.record(intended_ns, now_ns, requests);
+            self.recorder.count(now_ns, messages, bytes);
         }
     }
 
-    /// `count` things of `connection`, begun at `begun_ns`, ended at `now_ns`.
-    pub fn record(&mut self, connection: usize, begun_ns: u64, now_ns: u64, count: u64) {
-        let ns = now_ns.saturating_sub(begun_ns);
-        self.recent_max_ns = self.recent_max_ns.max(ns);
-        if (self.from_ns..self.to_ns).contains(&begun_ns) {
-            self.latencies.record(connection, ns, count);
+    /// `messages` meant to be sent at `intended_ns` were received.
+    #[inline]
+    pub fn received(&mut self, intended_ns: u64, now_ns: u64, messages: u64, bytes: u64) {
+        self.received += messages;
+        if self.interval != Interval::SendToAck {
+            self.recorder.count(now_ns, messages, bytes);
+        }
+        if self.interval == Interval::SendToReceipt {
+            self.record(intended_ns, now_ns, messages);
         }
     }
 
-    pub fn mark(&self, at_ns: u64, cpu: Option<Duration>) -> Mark {
-        Mark { at_ns, acknowledged: self.acknowledged, received: self.received, cpu }
-    }
-
-    pub fn measured(&self, from: &Mark, to: &Mark, overdue: u64) -> Measured {
-        Measured {
-            seconds: to.at_ns.saturating_sub(from.at_ns) as f64 / 1e9,
-            acknowledged: to.acknowledged - from.acknowledged,
-            received: to.received - from.received,
-            acknowledged_total: self.acknowledged,
-            latency: self.latencies.summary(),
-            cpu: to.cpu.zip(from.cpu).map(|(to, from)| to.saturating_sub(from)),
-            overdue,
-        }
+    pub fn mark(&self, at_ns: u64, cpu: Option<Duration>, own_cpu: Option<Duration>) -> Mark {
+        Mark { at_ns, acknowledged: self.acknowledged, received: self.received, cpu, own_cpu }
     }
 }

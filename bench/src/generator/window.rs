@@ -7,6 +7,8 @@ pub struct Sent {
     pub intended_ns: u64,
     /// Where the partition stands in the producer's own list.
     pub partition: u32,
+    /// Which of the run's sizes it has.
+    pub class: u16,
     under_way: bool,
 }
 
@@ -33,7 +35,7 @@ impl Window {
     /// At most `limit` requests under way. One left behind while others are answered holds up
     /// sending once it is `4 * limit` ids old.
     pub fn new(limit: usize) -> Self {
-        let empty = Sent { intended_ns: 0, partition: 0, under_way: false };
+        let empty = Sent { intended_ns: 0, partition: 0, class: 0, under_way: false };
         let slots = vec![empty; (limit * 4).next_power_of_two()];
         Self { slots, limit, under_way: 0, oldest: 1, next: 1 }
     }
@@ -49,11 +51,11 @@ impl Window {
     }
 
     /// Enters a request; there must be room. Returns its correlation id.
-    pub fn send(&mut self, intended_ns: u64, partition: u32) -> u64 {
+    pub fn send(&mut self, intended_ns: u64, partition: u32, class: u16) -> u64 {
         assert!(self.room() > 0, "a request was sent with no room for it");
         let correlation = self.next;
         let at = self.at(correlation);
-        self.slots[at] = Sent { intended_ns, partition, under_way: true };
+        self.slots[at] = Sent { intended_ns, partition, class, under_way: true };
         self.next += 1;
         self.under_way += 1;
         correlation
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn answers_in_any_order_make_room_once() {
         let mut window = Window::new(3);
-        let ids: Vec<_> = (0..3).map(|k| window.send(k * 10, k as u32)).collect();
+        let ids: Vec<_> = (0..3).map(|k| window.send(k * 10, k as u32, 0)).collect();
         assert_eq!(window.room(), 0);
         assert_eq!(window.answered(ids[2]).unwrap().intended_ns, 20);
         assert_eq!(window.answered(ids[0]).unwrap().partition, 0);
@@ -103,10 +105,10 @@ mod tests {
     #[test]
     fn one_left_behind_stops_the_sending_in_the_end() {
         let mut window = Window::new(2);
-        let stuck = window.send(0, 0);
+        let stuck = window.send(0, 0, 0);
         let mut sent = 0;
         while window.room() > 0 {
-            let id = window.send(0, 0);
+            let id = window.send(0, 0, 0);
             window.answered(id).unwrap();
             sent += 1;
         }

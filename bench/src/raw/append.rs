@@ -70,8 +70,7 @@ impl AppendLoop {
         let thread = std::thread::Builder::new().name("raw-append".into()).spawn({
             let stop = Arc::clone(&stop);
             move || {
-                let thread = rustix::thread::gettid().as_raw_nonzero().get();
-                let _ = tell.send(thread.unsigned_abs());
+                let _ = tell.send(Meter::this_thread());
                 if let Some(cpu) = config.cpu {
                     cpu::pin(cpu);
                 }
@@ -79,7 +78,7 @@ impl AppendLoop {
             }
         });
         let thread = Some(thread.map_err(BenchError::io("starting a thread"))?);
-        let meter = told.recv().map_or(Meter::None, Meter::Thread);
+        let meter = told.recv().unwrap_or(Meter::None);
         Ok(Self { address, meter, stop, thread })
     }
 

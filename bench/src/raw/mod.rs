@@ -15,12 +15,15 @@ use model::PartitionHandle;
 use tuning::{DiskBounds, LoopbackBounds};
 
 use crate::error::BenchError;
-use crate::generator::{Connection, Generator, Interval, Measured, Mill, Plan, Producer, Role};
+use crate::generator::{
+    Connection, Form, Generator, Interval, Measured, Mill, Mills, Plan, Producer, Role,
+};
 use crate::ledger::Verdict;
-use crate::options::{Options, RawPart, Work};
+use crate::options::{Options, RawPart};
 use crate::place::Scratch;
-use crate::report::{DiskReport, Figures, LoopbackReport, MachineReport, RawReport, Settings};
-use crate::{cpu, wire};
+use crate::report::{DiskReport, Figures, LoopbackReport, MachineReport, RawReport, SCHEMA};
+use crate::run::{dice, open_loop};
+use crate::{cpu, settings, validity, wire};
 use append::{AppendConfig, AppendLoop};
 
 /// The file that is overwritten again and again (`recycled`), or one of a chain, bytes.
@@ -32,11 +35,14 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> Result<RawReport, Bench
     let scratch = Scratch::make(options.data_dir.as_deref())?;
     let cpus = cpu::Layout::choose(1, options.cpu);
     let mut report = RawReport {
-        work: Work::Raw,
+        schema: SCHEMA,
+        work: "raw",
+        valid: true,
+        invalid_because: Vec::new(),
         disk: None,
         loopback: None,
         append: None,
-        settings: Settings::new(options, cpus.generator),
+        settings: settings::of(options, cpus.generator),
         machine: MachineReport::read(Some(scratch.path()), options.commit.as_deref()),
         notes: cpus.notes(),
     };
@@ -54,7 +60,9 @@ pub fn run(options: &Options, stop: &Arc<AtomicBool>) -> Result<RawReport, Bench
             crate::Space::Recycled => FILE_BYTES,
             _ => CHAIN_FILE_BYTES,
         };
-        report.append = Some(append(options, &scratch, &cpus, file_bytes, stop)?);
+        let (figures, reasons) = append(options, &scratch, &cpus, file_bytes, stop)?;
+        report.append = Some(figures);
+        (report.valid, report.invalid_because) = (reasons.is_empty(), reasons);
     }
     Ok(report)
 }
@@ -88,19 +96,21 @@ fn append(
     cpus: &cpu::Layout,
     file_bytes: u64,
     stop: &Arc<AtomicBool>,
-) -> Result<Figures, BenchError> {
+) -> Result<(Figures, Vec<String>), BenchError> {
     let partitions = vec![PartitionHandle::default(); options.partitions_total()];
-    let mill = Arc::new(Mill::new(&partitions, options.ack, options.size, options.batch, 0)?);
+    let form = Form { ack: options.ack, batch: options.batch, keyed: false, time_ms: 0 };
+    let sizes: Vec<usize> = options.sizes.classes().iter().map(|(size, _)| *size).collect();
+    let mills: Arc<Mills> = Mill::all(&partitions, &form, &sizes)?.into();
     let server = AppendLoop::start(AppendConfig {
         dir: scratch.path().to_owned(),
         space: options.space,
         file_bytes,
         ack: options.ack,
         connections: options.connections,
-        frame_bytes: mill.frame_bytes(),
+        frame_bytes: mills.iter().map(Mill::frame_bytes).max().unwrap_or(0),
         cpu: cpus.server.first().copied(),
     })?;
-    let measured = cpus.on_generator_cpu(|| drive(options, &mill, &server, stop));
+    let measured = cpus.on_generator_cpu(|| drive(options, &mills, &server, stop));
     let ended = server.stop();
     let measured = match (measured, ended) {
         // The loop's own failure is the reason for the other one.
@@ -108,13 +118,12 @@ fn append(
         (measured, Ok(())) => measured?,
     };
     let verdict = Verdict { checked: measured.acknowledged_total, ..Verdict::default() };
-    let of = "publish to acknowledgement";
-    Ok(Figures::new(&measured, measured.acknowledged, options, of, verdict))
+    Ok(validity::figures(&measured, options, "publish to acknowledgement", verdict))
 }
 
 fn drive(
     options: &Options,
-    mill: &Arc<Mill>,
+    mills: &Arc<Mills>,
     server: &AppendLoop,
     stop: &Arc<AtomicBool>,
 ) -> Result<Measured, BenchError> {
@@ -122,8 +131,8 @@ fn drive(
     let mut connections = Vec::with_capacity(options.connections);
     for at in 0..options.connections {
         let turn = at * all.len() / options.connections;
-        let mill = Arc::clone(mill);
-        let producer = Producer::new(at as u32, mill, &all, turn, options.in_flight);
+        let (mills, dice) = (Arc::clone(mills), dice(options, at));
+        let producer = Producer::new(at as u32, mills, dice, &all, turn, options.in_flight);
         let socket = wire::connect(server.address, false)?;
         connections.push(Connection::new(socket, Role::Producer(producer)));
     }
@@ -131,19 +140,22 @@ fn drive(
     generator.run(&Plan {
         warmup: options.warmup,
         duration: Some(options.duration),
-        requests_per_s: options.rate.map(|rate| rate / options.batch as f64),
+        open: open_loop(options)?,
         requests_each: None,
         interval: Interval::SendToAck,
         progress: (!options.quiet).then_some("append"),
-        size: options.size,
+        payload_bytes: options.sizes.mean(),
         meter: server.meter.clone(),
+        may_end_early: false,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Space;
+    use crate::options::{Space, Work};
+    use crate::pace::Pace;
+    use crate::workload::Sizes;
     use model::AckLevel;
     use std::time::Duration;
 
@@ -162,7 +174,7 @@ mod tests {
         let cpus = cpu::Layout::choose(1, None);
         let stop = Arc::new(AtomicBool::new(false));
         // Small files, so that a short run goes through several.
-        append(&options, &scratch, &cpus, 2 * 1024 * 1024, &stop).unwrap()
+        append(&options, &scratch, &cpus, 2 * 1024 * 1024, &stop).unwrap().0
     }
 
     /// The acknowledgements are checked as they come: each request once, offsets rising.
@@ -176,9 +188,10 @@ mod tests {
 
     #[test]
     fn frames_larger_than_a_receive_buffer_and_a_lockstep_work_too() {
-        let large = run_once(|o| (o.size, o.batch) = (1024, 300));
+        let large = run_once(|o| o.batch = 300);
         assert!(large.verdict.checked > 0);
-        let lockstep = run_once(|o| (o.connections, o.in_flight, o.size) = (1, 1, 100));
+        let lockstep =
+            run_once(|o| (o.connections, o.in_flight, o.sizes) = (1, 1, Sizes::Fixed(100)));
         assert!(lockstep.verdict.checked > 0 && lockstep.latency_us.p50 > 0.0);
     }
 
@@ -186,7 +199,12 @@ mod tests {
     fn memory_acks_do_not_wait_and_an_open_loop_keeps_its_rate() {
         let memory = run_once(|o| (o.ack, o.in_flight) = (AckLevel::Memory, 64));
         assert!(memory.verdict.checked > 0);
-        let open = run_once(|o| (o.rate, o.duration) = (Some(500.0), Duration::from_secs(1)));
+        let mixed = run_once(|o| o.sizes = Sizes::Weighted(vec![(24, 3), (3000, 1)]));
+        assert!(mixed.verdict.checked > 0 && mixed.verdict.is_clean());
+        let mean = mixed.bytes_per_s / mixed.messages_per_s;
+        assert!(mean > 24.0 && mean < 3000.0, "{mean}");
+        let open =
+            run_once(|o| (o.pace, o.duration) = (Pace::constant(500.0), Duration::from_secs(1)));
         // Not a timing: no more can be there than were due in the time it took.
         let due = 500.0 * open.seconds + 1.0;
         assert!(open.messages > 0 && open.messages as f64 <= due, "{open:?}");

@@ -1,6 +1,7 @@
 //! What a run stands on: the server (a running one or one started here), a connection to set
 //! things up with, and the CPUs of both sides.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -73,8 +74,6 @@ impl Bed {
         };
         let server = Embedded::start(&launch)?;
         let mut bed = Self::connect(server.address, cpus)?;
-        bed.notes.extend(bed.cpus.notes());
-        bed.notes.push(format!("server started with {}", describe(&launch.env)));
         bed.segment_bytes = segment_bytes(&launch.env);
         bed.meter = Meter::Process(server.process());
         bed.data_dir = Some(launch.data_dir.clone());
@@ -100,9 +99,9 @@ impl Bed {
         })
     }
 
-    /// Whether the server was started here.
-    pub fn is_embedded(&self) -> bool {
-        self.embedded.is_some()
+    /// What the server was started with, where that was done here.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.launch.iter().flat_map(|launch| launch.env.iter().cloned()).collect()
     }
 
     /// Stops the server and starts it again on the same data: its memory is empty then.
@@ -135,8 +134,4 @@ fn server_cores(options: &Options) -> usize {
 fn segment_bytes(env: &[(String, String)]) -> u64 {
     let last = env.iter().rev().find(|(name, _)| name == SEGMENT_BYTES_VARIABLE);
     last.and_then(|(_, value)| value.parse().ok()).unwrap_or(SEGMENT_BYTES)
-}
-
-fn describe(env: &[(String, String)]) -> String {
-    env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }

@@ -34,6 +34,7 @@ pub enum Fault {
 
 pub struct Fake {
     pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -66,7 +67,7 @@ impl Fake {
         let stop = Arc::new(AtomicBool::new(false));
         let state = Arc::new(Mutex::new(State::default()));
         std::thread::spawn({
-            let stop = Arc::clone(&stop);
+            let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
             move || {
                 for socket in listener.incoming().flatten() {
                     if stop.load(Ordering::Relaxed) {
@@ -77,7 +78,12 @@ impl Fake {
                 }
             }
         });
-        Self { address, stop }
+        Self { address, state, stop }
+    }
+
+    /// Batches taken so far.
+    pub fn produced(&self) -> usize {
+        self.state.lock().unwrap().logs.iter().map(|log| log.produced).sum()
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::BenchError;
 use crate::generator::{
-    AtEnd, Connection, Consumer, Gap, Generator, Measured, Mill, Plan, Producer, Published, Role,
-    Share,
+    AtEnd, Connection, Consumer, Dice, Form, Gap, Generator, Measured, Mill, Mills, Plan, Producer,
+    Published, Role, Share,
 };
 use crate::ledger::Verdict;
 use crate::options::Options;
@@ -15,6 +15,8 @@ use crate::run::bed::Bed;
 use crate::run::plan::{self, Lane};
 use crate::run::topics::Topics;
 use crate::wire;
+use crate::workload::Table;
+use fastrand::Rng;
 
 /// Bytes that one receive may bring: acknowledgements are small, deliveries are not.
 const ACK_RECEIVE_BYTES: u32 = 64 * 1024;
@@ -93,14 +95,10 @@ pub fn publish_and_read(
     topics: &Topics,
     plan: &Plan,
     stop: &Arc<AtomicBool>,
-) -> Result<(Outcome, Reading), BenchError> {
-    let mut lanes = plan::lanes(
-        options.route,
-        bed.address,
-        &bed.cores,
-        &topics.partitions,
-        options.connections,
-    )?;
+) -> Result<Reading, BenchError> {
+    let consumers = options.consumers.unwrap_or(options.connections);
+    let (route, address, partitions) = (options.route, bed.address, &topics.partitions);
+    let mut lanes = plan::lanes(route, address, &bed.cores, partitions, consumers)?;
     plan::share_out(&mut lanes, true);
     let shares: Vec<Share> = (topics.partitions.iter().zip(0..))
         .map(|(handle, partition)| Share { partition, handle: *handle, from: Some(0), end: None })
@@ -114,26 +112,39 @@ pub fn publish_and_read(
         let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
         let measured = generator.run(plan)?;
         let connections = generator.into_connections();
-        let (published, ends) = outcome(&connections, topics, options.connections);
+        let (published, _) = outcome(&connections, topics, options.connections);
         let (verdict, gaps) = close(connections, Some(&published));
-        let reading = Reading { measured, verdict, gaps };
-        Ok((Outcome { measured, published, ends }, reading))
+        Ok(Reading { measured, verdict, gaps })
     })
 }
 
 fn producers(options: &Options, bed: &Bed, topics: &Topics) -> Result<Vec<Connection>, BenchError> {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-    let mill = Mill::new(&topics.partitions, options.ack, options.size, options.batch, now_ms)?;
-    let mill = Arc::new(mill);
+    let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let keyed = options.keys.is_some();
+    let form = Form { ack: options.ack, batch: options.batch, keyed, time_ms };
+    let sizes: Vec<usize> = options.sizes.classes().iter().map(|(size, _)| *size).collect();
+    let mills: Arc<Mills> = Mill::all(&topics.partitions, &form, &sizes)?.into();
+    let dice = Dice { keys: options.keys.map(Table::zipf), ..dice(options, 0) };
     let count = options.connections;
     let lanes = plan::lanes(options.route, bed.address, &bed.cores, &topics.partitions, count)?;
     let connect = |(at, lane): (usize, &Lane)| {
         let turn = at * lane.partitions.len() / count;
-        let mill = Arc::clone(&mill);
-        let producer = Producer::new(at as u32, mill, &lane.partitions, turn, options.in_flight);
+        let dice = Dice { rng: rng(options, at), ..dice.clone() };
+        let (number, mills, targets) = (at as u32, Arc::clone(&mills), &lane.partitions);
+        let producer = Producer::new(number, mills, dice, targets, turn, options.in_flight);
         Ok(Connection::new(wire::connect(lane.address, true)?, Role::Producer(producer)))
     };
     lanes.iter().enumerate().map(connect).collect()
+}
+
+/// What connection `at` picks its sizes by; no keys.
+pub fn dice(options: &Options, at: usize) -> Dice {
+    let sizes = Table::new(options.sizes.classes().iter().map(|(_, share)| *share));
+    Dice { rng: rng(options, at), sizes, keys: None }
+}
+
+fn rng(options: &Options, at: usize) -> Rng {
+    Rng::with_seed(options.seed.wrapping_add(1 + at as u64))
 }
 
 fn consumer(
@@ -144,7 +155,7 @@ fn consumer(
     published: &Published,
 ) -> Result<Connection, BenchError> {
     let shares: Vec<Share> = lane.partitions.iter().map(|at| shares[*at as usize]).collect();
-    let batch_bytes = (options.batch * (options.size + 16) + 128) as u64;
+    let batch_bytes = (options.batch * (options.sizes.max() + 32) + 128) as u64;
     let credit = CREDIT_BYTES.max(2 * batch_bytes);
     let producers = options.connections as u32;
     let consumer = Consumer::new(&shares, credit, at_end, producers, Arc::clone(published));

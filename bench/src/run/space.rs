@@ -12,7 +12,10 @@ use crate::options::{Options, Route, Space};
 use crate::run::bed::Bed;
 use crate::run::load;
 use crate::run::topics::Topics;
+use crate::workload::Sizes;
 
+/// Payload bytes of what is written here.
+const SIZE_BYTES: usize = 4096;
 /// Recycled segments that count as "gone round", per shard.
 const SEGMENTS: u64 = 4;
 /// Given up after this many times [`SEGMENTS`] segments per shard.
@@ -46,7 +49,8 @@ pub fn prepare(
         TopicConfig { retention_bytes: Some(KEPT_BYTES / shards as u64), ..TopicConfig::default() };
     let topics = Topics::create(&mut bed.control, "prepare", 1, shards, &config)?;
     let load = Options {
-        size: 4096,
+        sizes: Sizes::Fixed(SIZE_BYTES),
+        keys: None,
         batch: 32,
         connections: bed.cores.len().max(1) * 2,
         in_flight: 4,
@@ -54,23 +58,24 @@ pub fn prepare(
         route: Route::Any,
         ..options.clone()
     };
-    let request_bytes = (load.size * load.batch) as u64;
+    let request_bytes = (SIZE_BYTES * load.batch) as u64;
     let goal_bytes = SEGMENTS * bed.segment_bytes * shards as u64;
     let requests_each = goal_bytes.div_ceil(request_bytes * load.connections as u64);
     let plan = Plan {
         warmup: std::time::Duration::ZERO,
         duration: None,
-        requests_per_s: None,
+        open: None,
         requests_each: Some(requests_each),
         interval: Interval::SendToAck,
         progress: (!options.quiet).then_some("prepare"),
-        size: load.size,
+        payload_bytes: SIZE_BYTES as f64,
         meter: crate::cpu::Meter::None,
+        may_end_early: false,
     };
     let mut written = 0;
     for _ in 0..ROUNDS_MAX {
         let published = load::publish(&load, bed, &topics, &plan, stop)?;
-        written += published.measured.acknowledged_total * load.size as u64;
+        written += published.measured.acknowledged_total * SIZE_BYTES as u64;
         let in_use: u64 = bed.control.status()?.shards.iter().map(|s| s.log_bytes).sum();
         if written >= in_use + goal_bytes {
             bed.control.delete_topics(&topics.names)?;

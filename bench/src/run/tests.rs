@@ -2,18 +2,24 @@
 
 use super::fake::{Fake, Fault};
 use super::*;
-use crate::options::Space;
+use std::time::Duration;
+
+use crate::options::Source;
+use crate::pace::{Pace, Rates};
+use crate::schedule::Arrivals;
+use crate::workload::{Keys, Sizes};
 
 fn run_against(
     fault: Fault,
     work: Work,
     change: impl FnOnce(&mut Options),
-) -> Result<RunReport, BenchError> {
+) -> Result<Report, BenchError> {
     let fake = Fake::start(fault);
     let mut options = Options {
         server: Some(fake.address),
         space: Space::Fresh,
-        size: 100,
+        sizes: Sizes::Fixed(100),
+        pace: Pace::Closed,
         batch: 2,
         connections: 3,
         in_flight: 4,
@@ -73,7 +79,7 @@ fn faults_of_the_broker_show_in_the_figures() {
 #[test]
 fn an_open_loop_that_is_too_fast_says_so() {
     let report = run_against(Fault::None, Work::Produce, |o| {
-        (o.rate, o.connections, o.in_flight, o.batch) = (Some(1e8), 1, 1, 1);
+        (o.pace, o.connections, o.in_flight, o.batch) = (Pace::constant(1e8), 1, 1, 1);
         o.verify = false;
     });
     let report = report.unwrap();
@@ -92,4 +98,87 @@ fn a_signal_ends_a_run() {
     };
     let stop = Arc::new(AtomicBool::new(true));
     assert!(matches!(run(&options, &stop), Err(BenchError::Interrupted)));
+}
+
+#[test]
+fn an_open_loop_of_any_shape_sends_what_it_means_to() {
+    let rates = [
+        Rates::Constant(2_000.0),
+        Rates::Ramp { from: 500.0, to: 3_000.0 },
+        Rates::Steps(vec![500.0, 3_000.0]),
+        Rates::Bursts {
+            base: 500.0,
+            burst: 5_000.0,
+            length: Duration::from_millis(20),
+            every: Duration::from_millis(100),
+        },
+    ];
+    for (at, rates) in rates.into_iter().enumerate() {
+        let arrivals = [Arrivals::Constant, Arrivals::Poisson][at % 2];
+        let report = run_against(Fault::None, Work::E2e, |o| {
+            o.pace = Pace::Open { rates, arrivals };
+            (o.in_flight, o.lag_max) = (1_000, Duration::from_secs(60));
+        });
+        let report = report.unwrap();
+        let figures = &report.figures;
+        assert!(report.valid && figures.verdict.is_clean(), "{report:?}");
+        // Never more than was meant, a request of each connection at the border aside; with
+        // chance, five deviations more.
+        let meant = figures.rate_asked.unwrap() * figures.seconds;
+        let sent = figures.verdict.checked as f64;
+        assert!(figures.messages > 0 && figures.generator.lag_us.is_some());
+        assert!(sent <= (meant + 5.0 * meant.sqrt()) * 1.5 + 100.0, "{sent} of {meant}");
+    }
+}
+
+#[test]
+fn sizes_keys_and_numbers_of_readers_may_differ() {
+    let report = run_against(Fault::None, Work::E2e, |o| {
+        o.sizes = Sizes::Weighted(vec![(24, 5), (2_000, 1)]);
+        o.keys = Some(Keys { count: 50, zipf: 1.0 });
+        (o.partitions, o.connections, o.consumers) = (4, 2, Some(3));
+    });
+    let report = report.unwrap();
+    assert!(report.is_good() && report.figures.messages > 0, "{report:?}");
+    let mean = report.figures.bytes_per_s / report.figures.messages_per_s;
+    assert!(mean > 24.0 && mean < 2_000.0, "{mean}");
+    assert_eq!(report.settings.consumers, Some(3));
+}
+
+#[test]
+fn a_backlog_is_read_once() {
+    let report = run_against(Fault::None, Work::Consume, |o| {
+        (o.messages, o.source, o.partitions) = (Some(600), Source::Backlog, 3);
+    });
+    let report = report.unwrap();
+    assert_eq!((report.figures.verdict.checked, report.figures.verdict.is_clean()), (600, true));
+    assert!(report.notes.iter().any(|note| note.contains("backlog: 600")), "{report:?}");
+}
+
+/// The signal comes when the run is being measured: so many batches are not under way at once.
+#[test]
+fn a_signal_while_measuring_gives_a_partial_report() {
+    let fake = Fake::start(Fault::None);
+    let options = Options {
+        server: Some(fake.address),
+        space: Space::Fresh,
+        sizes: Sizes::Fixed(100),
+        pace: Pace::Closed,
+        in_flight: 4,
+        warmup: Duration::ZERO,
+        duration: Duration::from_secs(3600),
+        quiet: true,
+        ..Options::new(Work::Produce)
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(&options, &stop));
+        while fake.produced() < 100 {
+            std::thread::yield_now();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        run.join().unwrap().unwrap()
+    });
+    assert!(report.partial && report.is_good() && report.figures.messages > 0, "{report:?}");
+    assert!(report.figures.seconds > 0.0 && report.figures.seconds < 3600.0);
 }

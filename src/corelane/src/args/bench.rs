@@ -3,19 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bench::{Objective, Sizes};
 use clap::{Args, Subcommand, ValueEnum};
 use model::{AckLevel, limits};
 
-use super::{OutputArg, value};
+use super::{OutputArg, bench_value, value};
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Publish as fast as possible, or at a rate
+    /// Publish at a rate, or as fast as answers come
     Produce(BenchRun),
-    /// Consume what was published before
+    /// Consume what was published before: from memory, from the disk, or a backlog once
     Consume(BenchRun),
     /// Publish and consume at once; latency from publish to receipt
     E2e(BenchRun),
+    /// Find the highest rate that keeps a latency
+    Sweep(BenchSweep),
+    /// Put reports side by side and say what has changed beyond noise
+    Compare(BenchCompare),
     /// What the disk, the loopback and a bare append loop can do here, without the broker
     Raw {
         #[command(flatten)]
@@ -26,6 +31,9 @@ pub enum BenchCommand {
         /// Measure only these parts; give it once for each [default: all]
         #[arg(long, value_name = "PART", value_enum)]
         only: Vec<RawPart>,
+        /// Write the report as JSON to this file too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
         #[command(flatten)]
         output: OutputArg,
     },
@@ -47,8 +55,90 @@ pub struct BenchRun {
     /// consume: restart the embedded server before reading, so that its memory is empty
     #[arg(long, requires = "embedded")]
     pub cold: bool,
+    /// consume: read what was published once, to its end, as consumers work off a backlog
+    #[arg(long, conflicts_with = "cold")]
+    pub backlog: bool,
+    /// e2e: consuming connections [default: as many as publish, at most one for each partition]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub consumers: Option<u32>,
+    /// Give messages one of N keys, which choose the partition
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(bench::workload::KEYS_MAX))
+    )]
+    pub keys: Option<u32>,
+    /// Skew of the keys: 0 is none, 1 that of the words of a text
+    #[arg(long, value_name = "S", requires = "keys", default_value_t = 1.0)]
+    pub zipf: f64,
+    #[command(flatten)]
+    pub files: BenchFiles,
     #[command(flatten)]
     pub output: OutputArg,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchSweep {
+    /// What is to be kept: a percentile and the most it may be, such as p99=1ms; give it once for
+    /// each
+    #[arg(long, value_name = "PERCENTILE=TIME", required = true, value_parser = bench_value::objective)]
+    pub slo: Vec<Objective>,
+    /// What is done at each rate
+    #[arg(long, value_enum, default_value = "produce")]
+    pub work: SweepWork,
+    /// Lowest rate, messages a second
+    #[arg(
+        long,
+        value_name = "MSGS_PER_S",
+        default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
+    )]
+    pub from: u64,
+    /// Highest rate, messages a second
+    #[arg(
+        long,
+        value_name = "MSGS_PER_S",
+        default_value_t = 1_000_000_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
+    )]
+    pub to: u64,
+    /// How near the answer is to be, percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub tolerance: f64,
+    /// How long each rate is tried; the best one is then run for --duration
+    #[arg(long, value_name = "S", default_value = "3", value_parser = value::seconds)]
+    pub probe: Duration,
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+/// What a sweep does at each rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SweepWork {
+    Produce,
+    E2e,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchCompare {
+    /// Reports written by --json; NAME=FILE names one, and those of one name are runs of the same
+    /// thing [default: told by their settings]
+    #[arg(value_name = "[NAME=]FILE", required = true)]
+    pub reports: Vec<String>,
+    /// Write the comparison as a page to this file too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Files that a report goes to, besides standard output.
+#[derive(Clone, Debug, Args)]
+pub struct BenchFiles {
+    /// Write the report as a page to look at to this file too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the report as JSON to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Which core a connection speaks to.
@@ -102,9 +192,10 @@ pub struct BenchLoad {
     /// Log space that is written: used before, or new
     #[arg(long, value_name = "KIND", value_enum, default_value = "recycled")]
     pub space: Space,
-    /// Bytes of a message's payload
-    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = value::bytes)]
-    pub size: u64,
+    /// Bytes of a message's payload: one size, a spread such as 100..4KiB, or sizes with weights
+    /// such as 100:80,1KiB:15,64KiB:5
+    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = bench_value::sizes)]
+    pub size: Sizes,
     /// Messages in a batch
     #[arg(
         long,
@@ -121,22 +212,56 @@ pub struct BenchLoad {
         value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
     pub connections: u32,
-    /// Batches that each connection has unanswered at once
+    /// Batches that each connection has unanswered at once, at most. Without a rate the next batch
+    /// then goes as soon as one is answered, which flatters a server that stalls
+    /// [default: with a rate, more than needed]
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
-    pub in_flight: u32,
-    /// Messages a second, all connections together, on a fixed schedule; latency then counts from
-    /// the intended send time [default: as fast as answers come]
+    pub in_flight: Option<u32>,
+    /// One batch after the other on each connection: --in-flight 1 without a rate
+    #[arg(long, conflicts_with_all = ["in_flight", "rate", "ramp", "steps"])]
+    pub lockstep: bool,
+    /// Messages a second, all connections together, each at its time whatever became of the ones
+    /// before; latency counts from there [default: 10000, unless --in-flight or --lockstep]
     #[arg(
         long,
         value_name = "MSGS_PER_S",
         value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
     )]
     pub rate: Option<u64>,
+    /// Messages a second that go evenly from one value to the other, such as 1000..50000
+    #[arg(long, value_name = "FROM..TO", value_parser = bench_value::ramp, conflicts_with = "rate")]
+    pub ramp: Option<(u64, u64)>,
+    /// Messages a second one after the other, such as 1000,5000,20000
+    #[arg(
+        long,
+        value_name = "R1,R2,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000),
+        conflicts_with_all = ["rate", "ramp"]
+    )]
+    pub steps: Vec<u64>,
+    /// Bursts on top of --rate: messages a second in a burst, how long it lasts and how often it
+    /// comes, such as 100000:100ms:1s
+    #[arg(
+        long,
+        value_name = "RATE:LENGTH:EVERY",
+        value_parser = bench_value::bursts,
+        requires = "rate"
+    )]
+    pub bursts: Option<Bursts>,
+    /// How messages are spread at a rate: evenly, or as the requests of many strangers are
+    #[arg(long, value_name = "KIND", value_enum, default_value = "constant")]
+    pub arrivals: Arrivals,
+    /// Seed of everything random in the run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// A run at a rate is invalid when the load itself is later than this at p99
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = value::wait)]
+    pub lag_max: Duration,
     /// Time measured, in seconds or with a unit
     #[arg(long, value_name = "S", default_value = "10", value_parser = value::seconds)]
     pub duration: Duration,
@@ -172,6 +297,21 @@ pub struct BenchLoad {
     pub cpu: Option<u32>,
 }
 
+/// How messages are spread at a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arrivals {
+    Constant,
+    Poisson,
+}
+
+/// What comes on top of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bursts {
+    pub rate: u64,
+    pub length: Duration,
+    pub every: Duration,
+}
+
 /// Whether log space was written before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Space {
@@ -185,21 +325,34 @@ pub enum Space {
 const SIZE_BYTES_MIN: u64 = 24;
 
 impl BenchCommand {
-    pub fn load(&self) -> &BenchLoad {
+    /// What is wrong with the values together.
+    pub(super) fn conflict(&self) -> Option<String> {
         match self {
-            Self::Produce(run) | Self::Consume(run) | Self::E2e(run) => &run.load,
-            Self::Raw { load, .. } => load,
+            Self::Produce(run) | Self::Consume(run) | Self::E2e(run) => run.load.conflict(),
+            Self::Sweep(sweep) => sweep.conflict().or_else(|| sweep.run.load.conflict()),
+            Self::Raw { load, .. } => load.conflict(),
+            Self::Compare(_) => None,
         }
+    }
+}
+
+impl BenchSweep {
+    fn conflict(&self) -> Option<String> {
+        let load = &self.run.load;
+        let has_rate = load.rate.is_some() || load.ramp.is_some() || !load.steps.is_empty();
+        (has_rate || load.lockstep)
+            .then(|| "a sweep chooses its rates: give --from and --to instead".to_owned())
     }
 }
 
 impl BenchLoad {
     /// What is wrong with the values together.
     pub(super) fn conflict(&self) -> Option<String> {
-        let batch_bytes = self.size.saturating_mul(u64::from(self.batch));
+        let size = self.size.max() as u64;
+        let batch_bytes = size.saturating_mul(u64::from(self.batch));
         let batch_bytes_max = u64::from(limits::BATCH_BYTES_MAX);
         let partitions = u64::from(self.topics) * u64::from(self.partitions);
-        if self.size < SIZE_BYTES_MIN {
+        if (self.size.min() as u64) < SIZE_BYTES_MIN {
             Some(format!("--size must be at least {SIZE_BYTES_MIN} bytes"))
         } else if batch_bytes > batch_bytes_max {
             Some(format!(

@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod bench;
+mod bench_value;
 pub mod client;
 pub mod format;
 pub mod offline;
@@ -148,7 +149,7 @@ where
 {
     let cli = Cli::try_parse_from(words)?;
     let conflict = match &cli.command {
-        Command::Bench { command } => command.load().conflict(),
+        Command::Bench { command } => command.conflict(),
         Command::Topic { command: TopicCommand::Alter { settings, .. } } => settings.conflict(),
         _ => None,
     };

@@ -7,6 +7,8 @@ use clap::error::ErrorKind;
 use model::{AckLevel, StartPosition};
 use tuning::CoreRequest;
 
+use bench::Sizes;
+
 use super::bench::Space;
 use super::client::CompressionArg;
 use super::format::FormatPart;
@@ -122,7 +124,8 @@ fn bench() {
         panic!()
     };
     let load = &run.load;
-    assert_eq!((load.size, load.batch, load.connections, load.in_flight), (1024, 1, 1, 1));
+    assert_eq!((&load.size, load.batch, load.connections), (&Sizes::Fixed(1024), 1, 1));
+    assert_eq!((load.in_flight, load.lockstep), (None, false));
     assert_eq!((load.rate, load.ack, load.space), (None, AckLevel::Durable, Space::Recycled));
     assert_eq!((load.duration, load.warmup), (Duration::from_secs(10), Duration::from_secs(2)));
     let line = "bench e2e --embedded --data-dir d --server-cores 1 --space fresh --size 100 \
@@ -133,6 +136,24 @@ fn bench() {
     assert_eq!((run.load.duration, run.load.rate), (Duration::from_millis(500), Some(5000)));
     assert_eq!((run.load.space, run.output.output), (Space::Fresh, Output::Json));
     assert!(parse("bench consume --server 10.0.0.1:7300").is_ok());
+    for line in [
+        "bench produce --lockstep",
+        "bench produce --ramp 10..500 --arrivals poisson --seed 7",
+        "bench produce --steps 10,500 --size 100:9,1KiB:1 --lag-max 5ms",
+        "bench e2e --rate 100 --bursts 5000:100ms:1s --keys 100 --zipf 1.2 --consumers 2",
+        "bench consume --backlog --json out.json",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+    for line in [
+        "bench produce --lockstep --rate 5",
+        "bench produce --rate 5 --ramp 1..2",
+        "bench produce --bursts 5000:100ms:1s",
+        "bench produce --zipf 2",
+        "bench consume --embedded --cold --backlog",
+    ] {
+        refused(line);
+    }
     assert!(parse("bench raw --data-dir d --connections 4 --output json").is_ok());
 }
 

@@ -44,6 +44,10 @@ pub enum CommandError {
     Write { path: PathBuf, source: io::Error },
     #[error("{}", bench_sentence(.0))]
     Bench(#[from] bench::BenchError),
+    #[error("{} is not a report to compare: {source}", path.display())]
+    Report { path: PathBuf, source: bench::report::ReportError },
+    #[error(transparent)]
+    Compare(#[from] bench::compare::CompareError),
     #[error("cannot find {name}: {source}; give an address such as 127.0.0.1:7300")]
     Resolve { name: String, source: io::Error },
     #[error("cannot read {}: {source}", path.display())]

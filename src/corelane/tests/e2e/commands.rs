@@ -250,27 +250,3 @@ fn a_closed_stdout_ends_quietly() {
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{words:?}");
     }
 }
-
-#[test]
-fn bench_measures_a_running_server_and_one_of_its_own() {
-    let folder = folder();
-    let server = Launch::new(&folder.path().join("data")).start();
-    let own = folder.path().join("bench");
-    let own = own.to_str().unwrap();
-    let common =
-        ["--duration", "300ms", "--warmup", "50ms", "--space", "fresh", "--output", "json"];
-    for kind in ["produce", "e2e"] {
-        let here = server.run(&[&["bench", kind][..], &common].concat()).ok().json();
-        let embedded = ["bench", kind, "--embedded", "--data-dir", own];
-        let embedded = corelane(&[&embedded[..], &common].concat()).ok().json();
-        for report in [here, embedded] {
-            assert!(report["messages_per_s"].as_f64().unwrap() > 0.0, "{report}");
-            assert!(report["latency_us"]["p99_9"].is_number(), "{report}");
-            for key in ["lost", "duplicated", "reordered", "corrupted"] {
-                assert_eq!(report[key], 0, "{key}: {report}");
-            }
-        }
-    }
-    let words = ["bench", "produce", "--ack", "none", "--server", "127.0.0.1:1"];
-    assert_eq!(corelane(&words).code, Some(2));
-}

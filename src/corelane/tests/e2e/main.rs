@@ -5,6 +5,7 @@
 mod archive;
 mod backup;
 mod backup_cut;
+mod bench;
 mod commands;
 mod consume;
 mod cores;
