@@ -115,7 +115,10 @@ impl Generator {
 
     /// Runs to the end of the plan, and until all that was sent is answered.
     pub fn run(&mut self, plan: &Plan) -> Result<Measured, BenchError> {
-        self.subscribe(plan)?;
+        // What is read once is measured from its first byte on.
+        if plan.duration.is_some() || self.producers().next().is_some() {
+            self.subscribe(plan)?;
+        }
         let start_ns = self.now_ns();
         let from_ns = start_ns + plan.warmup.as_nanos() as u64;
         let to_ns = plan.duration.map_or(u64::MAX, |d| from_ns.saturating_add(d.as_nanos() as u64));
@@ -180,6 +183,9 @@ impl Generator {
 
     /// Takes the marks at the beginning and end of the measured part, and shows progress.
     fn pass_boundaries(&mut self, plan: &Plan, course: &mut Course, now_ns: u64) {
+        if now_ns >= course.next_second_ns && course.to.is_none() {
+            course.second(now_ns, plan.payload_bytes);
+        }
         if course.from.is_none() && now_ns >= course.tally.recorder.from_ns() {
             course.begin(now_ns);
         }
@@ -189,9 +195,6 @@ impl Generator {
             course.end(now_ns);
             course.overdue = self.producers().map(|p| p.overdue(now_ns)).sum();
             self.producers_mut().for_each(Producer::stop);
-        }
-        if now_ns >= course.next_second_ns && course.to.is_none() {
-            course.second(now_ns, plan.payload_bytes);
         }
     }
 

@@ -95,8 +95,8 @@ fn draw_into<'a>(
     let mut chart = ChartBuilder::on(&root)
         .margin_top(12)
         .margin_right(24)
-        .set_label_area_size(LabelAreaPosition::Left, 84)
-        .set_label_area_size(LabelAreaPosition::Bottom, 48)
+        .set_label_area_size(LabelAreaPosition::Left, if y.title.is_empty() { 62 } else { 84 })
+        .set_label_area_size(LabelAreaPosition::Bottom, if x.title.is_empty() { 28 } else { 48 })
         .build_cartesian_2d(Scale(x), Scale(y))?;
     let text = FONT.into_font().color(&TEXT);
     chart

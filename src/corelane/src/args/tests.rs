@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use model::{AckLevel, StartPosition};
 use tuning::CoreRequest;
 
-use bench::Sizes;
+use ::bench::Sizes;
 
 use super::bench::Space;
 use super::client::CompressionArg;
