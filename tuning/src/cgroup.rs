@@ -41,6 +41,74 @@ impl CgroupLimits {
     }
 }
 
+/// A bound that a control group sets to a block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoLimit {
+    /// `major:minor`.
+    pub device: String,
+    /// `writes/s`, `bytes/s written`, `reads/s`, `bytes/s read`.
+    pub what: &'static str,
+    pub amount: u64,
+}
+
+/// Version 2 key, version 1 file, and what both bound.
+const IO_BOUNDS: &[(&str, &str, &str)] = &[
+    ("wiops", "blkio.throttle.write_iops_device", "writes/s"),
+    ("wbps", "blkio.throttle.write_bps_device", "bytes/s written"),
+    ("riops", "blkio.throttle.read_iops_device", "reads/s"),
+    ("rbps", "blkio.throttle.read_bps_device", "bytes/s read"),
+];
+
+/// The bounds on block devices of the calling process's groups; of several of one kind the
+/// smallest.
+pub fn io_limits(proc: &Path) -> Vec<IoLimit> {
+    let groups = fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
+    let mounts = fs::read_to_string(proc.join("self/mountinfo")).unwrap_or_default();
+    let mut found: Vec<IoLimit> = Vec::new();
+    for group in groups.lines().filter_map(Membership::parse) {
+        for mount in mounts.lines().filter_map(Mount::parse).filter(|m| m.holds(&group)) {
+            let folder = mount.folder_of(group.path);
+            let levels = folder.ancestors().take_while(|level| level.starts_with(&mount.point));
+            for limit in levels.flat_map(|level| read_io_level(&group, level)) {
+                let same = |known: &&mut IoLimit| {
+                    (&known.device, known.what) == (&limit.device, limit.what)
+                };
+                match found.iter_mut().find(same) {
+                    Some(known) => known.amount = known.amount.min(limit.amount),
+                    None => found.push(limit),
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read_io_level(group: &Membership<'_>, level: &Path) -> Vec<IoLimit> {
+    let mut found = Vec::new();
+    if group.is_v2() {
+        // `8:16 rbps=2097152 wbps=max riops=max wiops=120`
+        for line in read_text(level, "io.max").unwrap_or_default().lines() {
+            let Some((device, bounds)) = line.split_once(' ') else { continue };
+            for (key, value) in bounds.split(' ').filter_map(|bound| bound.split_once('=')) {
+                let bound = IO_BOUNDS.iter().find(|(name, _, _)| *name == key);
+                if let (Some((_, _, what)), Ok(amount)) = (bound, value.parse()) {
+                    found.push(IoLimit { device: device.to_owned(), what, amount });
+                }
+            }
+        }
+    } else if group.controls("blkio") {
+        for (_, file, what) in IO_BOUNDS {
+            for line in read_text(level, file).unwrap_or_default().lines() {
+                let Some((device, amount)) = line.split_once(' ') else { continue };
+                if let Ok(amount) = amount.trim().parse() {
+                    found.push(IoLimit { device: device.to_owned(), what, amount });
+                }
+            }
+        }
+    }
+    found
+}
+
 /// One line of `/proc/self/cgroup`: `hierarchy:controllers:path`.
 struct Membership<'a> {
     /// Empty for the version 2 hierarchy.
@@ -217,6 +285,22 @@ mod tests {
         assert!(limits.cpu_set_exclusive);
         host.write("cgroup/cpu,cpuacct/svc/cpu.cfs_quota_us", "-1\n");
         assert_eq!(CgroupLimits::read(&host.proc()).cpu_quota, None);
+    }
+
+    #[test]
+    fn bounds_on_a_device_are_found_in_both_versions() {
+        let host = Fixture::flat(1);
+        host.cgroup_v2("/", "/app/broker");
+        host.write("cgroup/app/io.max", "254:0 rbps=max wbps=max riops=max wiops=3000\n");
+        host.write("cgroup/app/broker/io.max", "254:0 wiops=5000 wbps=1048576\n8:0 x=y\n");
+        let limit = |what, amount| IoLimit { device: "254:0".to_owned(), what, amount };
+        let expected = [limit("writes/s", 3000), limit("bytes/s written", 1_048_576)];
+        assert_eq!(io_limits(&host.proc()), expected);
+        let host = Fixture::flat(1);
+        host.cgroup_v1("/svc");
+        host.write("cgroup/blkio/svc/blkio.throttle.write_iops_device", "254:0 3000\n");
+        assert_eq!(io_limits(&host.proc()), [limit("writes/s", 3000)]);
+        assert!(io_limits(&Fixture::flat(1).proc()).is_empty());
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! is much cheaper than one that also has to record where its space is. It has no name while it
 //! is used, so nothing is left behind.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::aligned::AlignedBuffer;
 use crate::samples::{Percentiles, Samples, sample_ns};
+use crate::scratch_file::{ScratchError, ScratchFile};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -70,8 +71,8 @@ pub struct DiskFigures {
 /// Why the disk was not measured.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskTestError {
-    #[error("cannot create {} for the disk test: {source}", path.display())]
-    Create { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Create(#[from] ScratchError),
     #[error("the disk test in {} failed to {action}: {source}", dir.display())]
     Io { dir: PathBuf, action: &'static str, source: io::Error },
 }
@@ -90,40 +91,20 @@ pub fn disk_self_test(dir: &Path, bounds: &DiskBounds) -> Result<DiskFigures, Di
         write_durable_256k_depth4_bytes_per_s: write.per_s(),
         read_sequential_bytes_per_s: read.per_s(),
         file_bytes: file.bytes,
-        direct: file.direct,
+        direct: file.file.direct,
         write_durable_4k: small,
     })
 }
 
-/// An unnamed file, open twice: for preparing it, and for durable writes past the page cache.
 struct TestFile {
-    plain: File,
-    durable: File,
+    file: ScratchFile,
     /// Bytes that have been written once and synced.
     bytes: u64,
-    direct: bool,
 }
 
 impl TestFile {
     fn create(dir: &Path) -> Result<Self, DiskTestError> {
-        let path = unused_path(dir);
-        let failed = |source| DiskTestError::Create { path: path.clone(), source };
-        let open =
-            |flags: i32| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
-        // Until its unlinking the file has a name of its own; every way out removes it.
-        let named = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
-        drop(named);
-        let opened = match open(libc::O_DIRECT) {
-            Ok(plain) => open(libc::O_DIRECT | libc::O_DSYNC).map(|durable| (plain, durable, true)),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                open(0).and_then(|plain| open(libc::O_DSYNC).map(|durable| (plain, durable, false)))
-            }
-            Err(error) => Err(error),
-        };
-        let removed = fs::remove_file(&path);
-        let (plain, durable, direct) = opened.map_err(failed)?;
-        removed.map_err(failed)?;
-        Ok(Self { plain, durable, bytes: 0, direct })
+        Ok(Self { file: ScratchFile::create(dir)?, bytes: 0 })
     }
 
     /// Writes the file once, as much as time allows, and syncs it.
@@ -135,10 +116,10 @@ impl TestFile {
             if self.bytes >= FILE_BYTES_MIN && started.elapsed() >= bounds.phase_time {
                 break;
             }
-            self.plain.write_all_at(noise.as_ref(), self.bytes)?;
+            self.file.plain.write_all_at(noise.as_ref(), self.bytes)?;
             self.bytes += MIB;
         }
-        self.plain.sync_all()
+        self.file.plain.sync_all()
     }
 
     fn time_small_writes(&self, bounds: &DiskBounds) -> io::Result<Samples> {
@@ -150,7 +131,7 @@ impl TestFile {
             || (written < bounds.phase_bytes && started.elapsed() < bounds.phase_time)
         {
             let before = Instant::now();
-            self.durable.write_all_at(noise.as_ref(), written % self.bytes)?;
+            self.file.durable.write_all_at(noise.as_ref(), written % self.bytes)?;
             latencies_ns.push(sample_ns(before.elapsed()));
             written += SMALL_WRITE;
         }
@@ -171,7 +152,7 @@ impl TestFile {
                 if at >= piece && over {
                     return Ok(moved);
                 }
-                call(&self.durable, &mut buffer, at % self.bytes)?;
+                call(&self.file.durable, &mut buffer, at % self.bytes)?;
                 moved += piece;
             }
         };
@@ -206,13 +187,6 @@ fn read_at(file: &File, buffer: &mut AlignedBuffer, at: u64) -> io::Result<()> {
     file.read_exact_at(buffer.as_mut(), at)
 }
 
-/// A name no other test in this folder has, in this process or another.
-fn unused_path(dir: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    dir.join(format!(".corelane-disk-test-{}-{count}", std::process::id()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +206,7 @@ mod tests {
         assert!(figures.write_durable_4k_us.p50 > 0.0);
         assert!(figures.write_durable_256k_depth4_bytes_per_s > 0.0);
         assert!(figures.read_sequential_bytes_per_s > 0.0);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -119,6 +119,20 @@ fn kind_of(magic: u32) -> (String, Nature) {
     }
 }
 
+/// The nature of a filesystem by its name in a mount table, where it cannot be asked.
+pub(crate) fn nature_of_kind(kind: &str) -> Nature {
+    if kind.starts_with("fuse") || kind == "virtiofs" {
+        return UserSpace;
+    }
+    if matches!(kind, "ext2" | "ext3") {
+        return Disk;
+    }
+    if matches!(kind, "nfs4" | "smb3") {
+        return Network;
+    }
+    KINDS.iter().find(|(_, name, _)| *name == kind).map_or(Unknown, |(_, _, nature)| *nature)
+}
+
 /// What is written to an overlay goes to its upper layer, where that can be seen.
 fn upper_is_memory(mount: &Mount) -> bool {
     let upper = mount.option("upperdir");

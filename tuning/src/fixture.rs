@@ -47,7 +47,7 @@ impl Fixture {
     }
 
     pub fn cgroup_v1(&self, path: &str) {
-        let controllers = ["cpu,cpuacct", "memory", "cpuset"];
+        let controllers = ["cpu,cpuacct", "memory", "cpuset", "blkio"];
         let lines = |line: &dyn Fn(&str) -> String| -> String {
             controllers.iter().map(|name| line(name)).collect()
         };
@@ -84,7 +84,11 @@ impl Fixture {
         self.path("proc")
     }
 
+    pub fn roots(&self) -> Roots {
+        Roots { sys: self.sys(), proc: self.proc() }
+    }
+
     pub fn host(&self) -> Host {
-        Host::read_from(&Roots { sys: self.sys(), proc: self.proc() }).unwrap()
+        Host::read_from(&self.roots()).unwrap()
     }
 }

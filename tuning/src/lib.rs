@@ -4,9 +4,13 @@
 //! It chooses CPUs for cores and sizes budgets; it starts no executor and knows nothing of topics,
 //! shards or the log.
 
+pub mod block_device;
+pub mod caches;
 pub mod cgroup;
+pub mod check;
 pub mod cpu_locks;
 pub mod cpu_set;
+pub mod disk_matrix;
 pub mod disk_test;
 pub mod filesystem;
 pub mod host;
@@ -16,18 +20,24 @@ pub mod machine;
 pub mod medium;
 pub mod memory;
 pub mod mounts;
+pub mod nic;
 pub mod pin;
 pub mod placement;
+pub mod running;
 pub mod samples;
 pub mod topology;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod fixture_devices;
 
 mod aligned;
+mod scratch_file;
 
 pub use cpu_locks::{CpuLocks, LockDir, place};
 pub use cpu_set::CpuSet;
+pub use disk_matrix::{MatrixBounds, MatrixFigures, disk_matrix};
 pub use disk_test::{DiskBounds, DiskFigures, disk_self_test};
 pub use filesystem::{Filesystem, Nature};
 pub use host::{Host, HostError, Roots};

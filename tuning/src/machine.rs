@@ -31,16 +31,18 @@ impl Machine {
         Self {
             kernel: uname.release().to_string_lossy().into_owned(),
             architecture: uname.machine().to_string_lossy().into_owned(),
-            ..Self::read_from(&Roots::default())
+            ..Self::read_below(&Roots::default())
         }
     }
 
-    fn read_from(roots: &Roots) -> Self {
+    /// The same from other places; the architecture is not told there.
+    pub fn read_below(roots: &Roots) -> Self {
         let cpuinfo = fs::read_to_string(roots.proc.join("cpuinfo")).unwrap_or_default();
         let mut machine = Self {
             cpu_model: read_cpu_model(&cpuinfo),
             memory_bytes: physical_memory_bytes(&roots.proc).unwrap_or(0),
             virtualization: read_virtualization(&roots.sys, &cpuinfo),
+            kernel: read_trimmed(&roots.proc.join("sys/kernel/osrelease")),
             ..Self::default()
         };
         if let Ok(topology) = Topology::read(&roots.sys) {
@@ -74,11 +76,12 @@ fn read_cpu_model(cpuinfo: &str) -> String {
     }
 }
 
+fn read_trimmed(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
 fn read_virtualization(sys: &Path, cpuinfo: &str) -> String {
-    let read = |file: &str| {
-        let text = fs::read_to_string(sys.join(file)).unwrap_or_default();
-        text.trim().to_owned()
-    };
+    let read = |file: &str| read_trimmed(&sys.join(file));
     let kind = read("hypervisor/type");
     if !kind.is_empty() {
         return kind;
@@ -101,7 +104,7 @@ mod tests {
     use crate::fixture::Fixture;
 
     fn read(fixture: &Fixture) -> Machine {
-        Machine::read_from(&Roots { sys: fixture.sys(), proc: fixture.proc() })
+        Machine::read_below(&Roots { sys: fixture.sys(), proc: fixture.proc() })
     }
 
     #[test]

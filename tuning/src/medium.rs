@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::filesystem::{Filesystem, Nature};
-use crate::mounts;
+use crate::filesystem::{Filesystem, Nature, nature_of_kind};
+use crate::mounts::{self, Mount};
 
 /// What a place for data is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,20 @@ pub fn judge(path: &Path) -> io::Result<Medium> {
     Ok(judge_one(path, &found, &source, is_no_copy_on_write(&existing)))
 }
 
+/// Judges by a line of a mount table alone, as of another machine.
+pub(crate) fn judge_mount(path: &Path, mount: &Mount) -> Medium {
+    let found = Filesystem {
+        kind: mount.kind.clone(),
+        nature: nature_of_kind(&mount.kind),
+        block_bytes: 0,
+        total_bytes: 0,
+        free_bytes: 0,
+    };
+    judge_one(path, &found, &mount.source, false)
+}
+
 /// The path itself, or the nearest folder above that exists.
-fn existing_part(path: &Path) -> PathBuf {
+pub(crate) fn existing_part(path: &Path) -> PathBuf {
     let found = path.ancestors().find(|part| part.exists());
     match found {
         Some(part) if !part.as_os_str().is_empty() => part.to_owned(),

@@ -13,6 +13,8 @@ pub struct Mount {
     pub kind: String,
     /// A device, a host and path, or a word.
     pub source: String,
+    /// Of this mount: `rw`, `noatime`.
+    mount_options: String,
     /// Of the filesystem itself: layers, compression.
     options: String,
 }
@@ -23,11 +25,18 @@ impl Mount {
         let mut before = before.split(' ').skip(2);
         let device = before.next()?.to_owned();
         let point = PathBuf::from(unescape(before.nth(1)?));
+        let mount_options = before.next().unwrap_or_default().to_owned();
         let mut after = after.split(' ');
         let kind = after.next()?.to_owned();
         let source = unescape(after.next()?);
         let options = unescape(after.next().unwrap_or_default());
-        Some(Self { device, point, kind, source, options })
+        Some(Self { device, point, kind, source, mount_options, options })
+    }
+
+    /// Whether `word` stands among the options of the mount or of its filesystem.
+    pub fn has(&self, word: &str) -> bool {
+        let both = self.mount_options.split(',').chain(self.options.split(','));
+        both.into_iter().any(|option| option == word)
     }
 
     /// The value of `name=value` among the options.
@@ -39,8 +48,12 @@ impl Mount {
 /// The mount that holds `path`, which must exist; `None` where the table does not tell.
 pub fn holding(path: &Path) -> Option<Mount> {
     let path = path.canonicalize().ok()?;
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    holding_in(&table, &path)
+    holding_below(Path::new("/proc"), &path)
+}
+
+/// The same by the mount table below `proc`, with `path` taken as it is.
+pub fn holding_below(proc: &Path, path: &Path) -> Option<Mount> {
+    holding_in(&fs::read_to_string(proc.join("self/mountinfo")).ok()?, path)
 }
 
 /// The deepest mount point on the way to `path`; of several at one place the last counts.
@@ -75,6 +88,8 @@ mod tests {
         assert_eq!(of("/my data/x").option("upperdir"), Some("/b"));
         assert_eq!(of("/my data/x").option("workdir"), None);
         assert_eq!(of("/").device, "254:0");
+        assert!(of("/").has("relatime") && !of("/").has("noatime"));
+        assert!(of("/data").has("user_id=0"));
         assert_eq!(holding_in("garbage\n1 - 2\n", Path::new("/")), None);
     }
 

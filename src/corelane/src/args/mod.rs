@@ -10,6 +10,7 @@ pub mod format;
 pub mod offline;
 pub mod reshard;
 pub mod serve;
+pub mod tune;
 mod value;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ use client::{ConsumeArgs, DrainArgs, LogFilterArgs, ProduceArgs, StatusArgs, Top
 use offline::{ExportArgs, RepairArgs, UpgradeArgs};
 use reshard::ReshardArgs;
 use serve::ServeArgs;
+use tune::TuneCommand;
 
 /// A durable message broker: one lane per CPU core.
 #[derive(Debug, Parser)]
@@ -62,6 +64,11 @@ pub enum Command {
     Bench {
         #[command(subcommand)]
         command: BenchCommand,
+    },
+    /// Understand the machine: judge it, measure its disk and network, write a configuration for it
+    Tune {
+        #[command(subcommand)]
+        command: TuneCommand,
     },
     /// Audit a data directory while its server is stopped; exit code 1 on damage
     Verify(VerifyArgs),

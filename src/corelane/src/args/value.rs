@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{AckLevel, ConsumerName, StartPosition, TopicName};
 use tuning::CoreRequest;
 
+use super::tune::Broker;
 use crate::config::kind::{Address, Cores, Kind};
 use crate::config::units;
 
@@ -32,6 +33,15 @@ pub fn server_address(text: &str) -> Result<String, String> {
     };
     let port_is_good = port.parse::<u16>().is_ok_and(|port| port != 0);
     if host_is_good && port_is_good { Ok(text.to_owned()) } else { Err(refused()) }
+}
+
+/// An address as above, or a process id.
+pub fn broker(text: &str) -> Result<Broker, String> {
+    match text.parse() {
+        Ok(0) => Err("0 is no process id".to_owned()),
+        Ok(pid) => Ok(Broker::Process(pid)),
+        Err(_) => server_address(text).map(Broker::At),
+    }
 }
 
 /// How long a command waits; a bare number is seconds.

@@ -134,7 +134,7 @@ fn run_options(work: Work, run: &BenchRun) -> Result<Options, CommandError> {
 }
 
 /// The first address of a name.
-fn resolve(name: &str) -> Result<SocketAddr, CommandError> {
+pub fn resolve(name: &str) -> Result<SocketAddr, CommandError> {
     let failed = |source| CommandError::Resolve { name: name.to_owned(), source };
     let mut found = name.to_socket_addrs().map_err(failed)?;
     found.next().ok_or_else(|| failed(io::Error::other("the name has no address")))

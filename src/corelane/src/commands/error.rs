@@ -18,6 +18,13 @@ pub enum CommandError {
     Placement(#[from] tuning::PlacementError),
     #[error(transparent)]
     LockedMemory(#[from] tuning::LockedMemoryError),
+    #[error(transparent)]
+    Running(#[from] tuning::running::RunningError),
+    #[error(transparent)]
+    Find(#[from] tuning::running::FindError),
+    /// What keeps `tune check` from judging; an exit code of its own tells it from a bad verdict.
+    #[error(transparent)]
+    Unseen(Box<CommandError>),
     #[error("{0}")]
     Memory(String),
     #[error(transparent)]

@@ -17,6 +17,7 @@ mod reshard;
 mod serve;
 mod status;
 mod topic;
+mod tune;
 mod upgrade;
 mod verify;
 
@@ -32,10 +33,14 @@ enum Outcome {
     Done,
     /// It did its work, and the answer is bad: damage, not ready, a dirty run. It has said so.
     Bad,
+    /// It could not look at all it was to judge, and has said so.
+    Unseen,
 }
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+/// Of `tune check` alone.
+const UNSEEN: u8 = 2;
 
 /// Runs one command. Exit codes: 0 done, 1 failed, 2 wrong usage (most of which ended the process
 /// before).
@@ -49,6 +54,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench { command } => bench::run(&command),
+        Command::Tune { command } => tune::run(&command),
         Command::Verify(args) => verify::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Export(args) => export::run(&args),
@@ -60,6 +66,7 @@ pub fn run(command: Command) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::from(FAILED),
+        Ok(Outcome::Unseen) => ExitCode::from(UNSEEN),
         // The reader has seen enough (`| head`): nothing is wrong.
         Err(CommandError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
@@ -67,7 +74,11 @@ pub fn run(command: Command) -> ExitCode {
         Err(error) => {
             // Where stderr is closed there is no one to tell.
             let _ = writeln!(std::io::stderr(), "corelane: {error}");
-            ExitCode::from(if error.is_wrong_usage() { WRONG_USAGE } else { FAILED })
+            ExitCode::from(match &error {
+                CommandError::Unseen(_) => UNSEEN,
+                error if error.is_wrong_usage() => WRONG_USAGE,
+                _ => FAILED,
+            })
         }
     }
 }

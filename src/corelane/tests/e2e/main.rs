@@ -31,6 +31,7 @@ mod serve;
 mod slow_disk;
 mod small_disk;
 mod stop;
+mod tune;
 mod unfinished;
 mod verify;
 mod wire;

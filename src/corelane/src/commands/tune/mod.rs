@@ -1,0 +1,25 @@
+//! `corelane tune`: the machine judged and measured.
+
+mod check;
+mod findings;
+mod running;
+
+use super::Outcome;
+use super::error::CommandError;
+use crate::args::tune::TuneCommand;
+
+pub fn run(command: &TuneCommand) -> Result<Outcome, CommandError> {
+    match command {
+        TuneCommand::Check(args) => {
+            let outcome = match &args.running {
+                None => check::run(args),
+                Some(broker) => running::run(broker, args.output.output),
+            };
+            outcome.map_err(|error| match error {
+                // A reader that has seen enough is no failure to look.
+                CommandError::Output(_) => error,
+                error => CommandError::Unseen(Box::new(error)),
+            })
+        }
+    }
+}
