@@ -22,6 +22,17 @@ pub trait Journal {
     /// last's. The engine has asked [`Journal::room`] before.
     fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn;
 
+    /// The same, and the CRC32C of the payload's last `covered_bytes` is known to be `crc`.
+    fn append_covered(
+        &mut self,
+        head: &EntryHead,
+        payload: &[&[u8]],
+        _covered_bytes: usize,
+        _crc: u32,
+    ) -> Lsn {
+        self.append(head, payload)
+    }
+
     /// Whether an entry of this size and use would be let in now.
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room;
 }

@@ -1,4 +1,8 @@
-//! CRC32C, plain and seeded.
+//! CRC32C, plain, seeded, and joined from parts.
+
+mod join;
+
+pub use join::{JOIN_BYTES_MIN, Joiner};
 
 /// CRC32C (Castagnoli) of `bytes`.
 #[inline]

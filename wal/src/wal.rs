@@ -97,6 +97,7 @@ impl Wal {
     pub fn tick<D: LogDevice>(&mut self, device: &mut D, now_ns: u64) {
         self.now_ns = now_ns;
         self.watch_slowness();
+        self.chunks.shrink();
         self.pump(device);
         self.witness_when_idle(device);
         self.seal_full_segments(device);
@@ -156,6 +157,11 @@ impl Wal {
     pub fn is_shut_down(&self) -> bool {
         let written = self.manifest_stopped || self.failure.is_some();
         self.stopping && written && self.io.count() == 0
+    }
+
+    /// Whether readers refer to so much of what was read for them that the cache is above its bound.
+    pub fn cache_is_pressed(&self) -> bool {
+        self.chunks.is_pressed()
     }
 
     /// Actions of this log that the device has under way, of whatever kind.

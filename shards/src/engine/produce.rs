@@ -4,7 +4,7 @@ use model::limits::{BATCH_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX};
 use model::{
     AckLevel, EntryHead, ErrorCode, Lsn, Offset, PartitionHandle, Rejection, SpaceUse, StreamId,
 };
-use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use protocol::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use smallvec::SmallVec;
 
 use crate::engine::Engine;
@@ -74,7 +74,9 @@ impl Engine {
             self.record(time_ms, partition.stream, &change, journal)?;
             admit(journal, facts.bytes as usize, SpaceUse::Grows)?;
         }
-        let lsn = self.append_batch(time_ms, partition.stream, base_offset, &facts, bytes, journal);
+        let stream = partition.stream;
+        let lsn =
+            self.append_batch(time_ms, stream, base_offset, (&facts, batch.crc), bytes, journal);
         Ok(Appended { lsn, base_offset, records: facts.records, time_ms, duplicate: false })
     }
 
@@ -88,7 +90,7 @@ impl Engine {
         time_ms: i64,
         stream: StreamId,
         base_offset: Offset,
-        facts: &BatchFacts,
+        (facts, crc): (&BatchFacts, u32),
         bytes: &[&[u8]],
         journal: &mut impl Journal,
     ) -> Lsn {
@@ -107,7 +109,9 @@ impl Engine {
             records: facts.records,
             time_ms,
         };
-        let lsn = journal.append(&head, &parts);
+        // The client's checksum covers none of what is rewritten.
+        let covered = facts.bytes as usize - batch::CRC_FROM;
+        let lsn = journal.append_covered(&head, &parts, covered, crc);
         self.expect_next(lsn);
         let undo = self.apply_batch(lsn, &head, facts);
         self.push_undo(lsn, time_ms, undo.expect("a decided batch applies"));

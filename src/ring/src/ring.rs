@@ -52,11 +52,16 @@ impl Shared {
     /// Whether a `submit` and `next` would find something to do.
     pub(crate) fn has_work(&self) -> bool {
         // SAFETY: one thread, and every other view of the queue is a temporary that has ended.
-        let (submission, completion) =
-            unsafe { (self.io.submission_shared(), self.io.completion_shared()) };
+        self.must_enter() || !unsafe { self.io.completion_shared() }.is_empty()
+    }
+
+    /// Whether the kernel has to be entered: it is given something, or holds something back.
+    /// Completions that are there already are taken without it.
+    fn must_enter(&self) -> bool {
+        // SAFETY: one thread, and every other view of the queue is a temporary that has ended.
+        let submission = unsafe { self.io.submission_shared() };
         self.needs_submit.get()
             || !submission.is_empty()
-            || !completion.is_empty()
             || submission.taskrun()
             || submission.cq_overflow()
     }
@@ -119,7 +124,7 @@ impl Ring {
     /// Only what cannot be retried; what was queued stays queued.
     pub fn submit(&mut self) -> io::Result<()> {
         self.prepare();
-        if self.shared.has_work() {
+        if self.shared.must_enter() {
             self.shared.enter(0, None)?;
         }
         while !self.backlog.is_empty() && self.move_backlog() {

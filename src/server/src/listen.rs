@@ -10,6 +10,7 @@ use model::reply::CoreAddress;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::bounds::{PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX};
 use crate::config::ServerConfig;
 use crate::placement::ShardMap;
 
@@ -122,6 +123,7 @@ fn bind(address: SocketAddr, share: bool) -> Result<OwnedFd, ListenError> {
         if share {
             sockopt::set_socket_reuseport(&socket, true)?;
         }
+        set_options(&socket)?;
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, BACKLOG)?;
         Ok(socket)
@@ -132,6 +134,16 @@ fn bind(address: SocketAddr, share: bool) -> Result<OwnedFd, ListenError> {
         rustix::io::Errno::ACCESS => ListenError::NotPermitted { address },
         errno => ListenError::Io { address, error: errno.into() },
     })
+}
+
+/// For the connections, which have them from their listener: small frames leave at once, and a
+/// peer whose machine is gone is noticed.
+fn set_options(listener: &OwnedFd) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()))?;
+    sockopt::set_tcp_keepintvl(listener, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()) / 4)?;
+    sockopt::set_tcp_user_timeout(listener, PEER_SILENT_SECONDS_MAX * 1000)
 }
 
 /// The first port that anyone may listen on.
@@ -159,5 +171,26 @@ fn advertised_port(config: &ServerConfig, core: CoreId, bound: u16) -> u16 {
     match config.advertise_direct_base_port {
         Some(base) if bound != 0 => base.checked_add(core.0).unwrap_or(0),
         _ => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_silent_machine_is_noticed_by_the_kernel() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = bind(any, true).unwrap();
+        let _client = TcpStream::connect(local(&listener, any).unwrap()).unwrap();
+        let socket = rustix::net::accept(&listener).unwrap();
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), PEER_SILENT_SECONDS_MAX * 1000);
+        assert!(sockopt::socket_keepalive(&socket).unwrap());
+        let idle = Duration::from_secs(PEER_IDLE_SECONDS_MAX.into());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), idle);
+        assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), idle / 4);
+        assert!(sockopt::tcp_nodelay(&socket).unwrap());
     }
 }

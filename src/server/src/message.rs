@@ -221,9 +221,7 @@ pub enum Message {
         origin: Origin,
         key: ReaderKey,
         head: FetchHead,
-        slices: SmallVec<[Bytes; 4]>,
-        /// Since when it could be read.
-        due_ns: u64,
+        payload: Payload,
     },
     Answer {
         reply_to: ReplyTo,
@@ -239,9 +237,7 @@ pub enum Message {
         connection: ConnectionId,
         key: ReaderKey,
         head: DeliverHead,
-        slices: SmallVec<[Bytes; 4]>,
-        /// Since when it could be read.
-        due_ns: u64,
+        payload: Payload,
     },
     /// Bytes of a reader have left its connection.
     Sent {
@@ -277,6 +273,22 @@ pub enum Message {
     },
     Metadata(MetadataChange),
     ShardReport(Box<ShardReport>),
+}
+
+/// Batches for a reader.
+#[derive(Debug, Default)]
+pub struct Payload {
+    pub slices: SmallVec<[Bytes; 4]>,
+    /// Copied out of the log's cache, which has no more room for readers that do not read.
+    pub copied: bool,
+    /// Since when it could be read.
+    pub due_ns: u64,
+}
+
+impl Payload {
+    pub fn bytes(&self) -> usize {
+        self.slices.iter().map(Bytes::len).sum()
+    }
 }
 
 impl Message {

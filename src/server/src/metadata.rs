@@ -116,7 +116,7 @@ impl Metadata {
 }
 
 /// Partitions in one page beyond its last topic.
-const PARTITIONS_PER_PAGE: usize = 100_000;
+const PARTITIONS_PER_PAGE: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

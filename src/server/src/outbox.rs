@@ -39,6 +39,10 @@ impl Outbox {
         self.reply(origin, Reply::Rejected(rejection));
     }
 
+    pub fn has_local(&self) -> bool {
+        !self.local.is_empty()
+    }
+
     /// The next message of this core to itself.
     pub fn take_local(&mut self) -> Option<Message> {
         self.local.pop_front()

@@ -32,6 +32,24 @@ impl Chunks {
         self.chunk_bytes
     }
 
+    /// Whether what is referred to from outside keeps well more memory than the budget.
+    pub fn is_pressed(&self) -> bool {
+        self.allocated_bytes > self.budget_bytes + self.budget_bytes / 4
+    }
+
+    /// Gives memory beyond the budget back to the system, as far as no one refers to it.
+    pub fn shrink(&mut self) {
+        if self.allocated_bytes <= self.budget_bytes {
+            return;
+        }
+        self.reclaim();
+        while self.allocated_bytes > self.budget_bytes
+            && let Some(chunk) = self.free.pop()
+        {
+            self.allocated_bytes -= chunk.len() as u64;
+        }
+    }
+
     /// Memory held in all, bytes.
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes
@@ -95,6 +113,20 @@ mod tests {
         drop(first);
         assert_eq!(chunks.take(1, &mut tail).as_ptr(), place);
         assert_eq!(chunks.allocated_bytes(), chunks.chunk_bytes() as u64);
+    }
+
+    #[test]
+    fn what_was_taken_beyond_the_budget_goes_back() {
+        let mut tail = Tail::default();
+        let mut chunks = Chunks::new(1 << 20, 4096);
+        let held: Vec<_> =
+            (0..40).map(|_| chunks.take(1, &mut tail).split_to(4096).freeze()).collect();
+        assert!(chunks.is_pressed());
+        chunks.shrink();
+        assert!(chunks.is_pressed(), "it is still referred to");
+        drop(held);
+        chunks.shrink();
+        assert_eq!(chunks.allocated_bytes(), 1 << 20);
     }
 
     #[test]

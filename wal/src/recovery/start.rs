@@ -7,6 +7,7 @@ use super::{Found, log_report, manifest, tail};
 use crate::buffer::AlignedBuffer;
 use crate::cache::{Chunks, Tail};
 use crate::checkpoint::Checkpointing;
+use crate::crc::Joiner;
 use crate::device::{Action, DeviceError, LogDevice};
 use crate::error::OpenError;
 use crate::fold::{Fold, Recovered};
@@ -91,6 +92,7 @@ impl Wal {
             group_bytes: config.group_bytes as usize,
             rest: AlignedBuffer::zeroed(0),
             open: OpenGroup::default(),
+            joiner: Joiner::default(),
             closed: Default::default(),
             closed_bytes: 0,
             in_flight: Default::default(),

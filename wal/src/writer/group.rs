@@ -1,7 +1,7 @@
 //! A group of entries on its way to be a block.
 
 use crate::buffer::AlignedBuffer;
-use crate::crc::crc32c;
+use crate::crc::{Joiner, crc32c};
 use crate::fold::EntryHead;
 use crate::format::block::{HEADER_BYTES, padded_bytes};
 use crate::format::entry::{EntryRecord, RECORD_BYTES};
@@ -18,6 +18,7 @@ pub(crate) struct OpenGroup {
     payload_bytes: usize,
     first_lsn: u64,
     spare: Vec<Table>,
+    joiner: Joiner,
 }
 
 /// A group that takes no more entries; in the order of the log.
@@ -40,7 +41,8 @@ impl OpenGroup {
         padded_bytes(self.payload_bytes + more_bytes, self.table.len() + more_entries, unit)
     }
 
-    /// Copies an entry in. There must be room in `chunk`.
+    /// Copies an entry in. There must be room in `chunk`. `covered`: how many of the payload's last
+    /// bytes have a known CRC32C, and that.
     #[inline]
     pub fn add(
         &mut self,
@@ -49,6 +51,7 @@ impl OpenGroup {
         head: &EntryHead,
         payload: &[&[u8]],
         bytes: usize,
+        covered: (usize, u32),
     ) {
         if self.table.is_empty() {
             self.first_lsn = lsn;
@@ -60,8 +63,13 @@ impl OpenGroup {
             place[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();
         }
-        let record =
-            EntryRecord { head: *head, payload_bytes: bytes as u32, payload_crc: crc32c(place) };
+        let payload_crc = if self.joiner.is_worth(covered.0) {
+            let uncovered = crc32c(&place[..bytes - covered.0]);
+            self.joiner.join(uncovered, covered.1, covered.0)
+        } else {
+            crc32c(place)
+        };
+        let record = EntryRecord { head: *head, payload_bytes: bytes as u32, payload_crc };
         let mut encoded = [0; RECORD_BYTES];
         record.encode(&mut encoded);
         self.table.push(encoded);

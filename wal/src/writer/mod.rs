@@ -19,6 +19,7 @@ use model::{Lsn, SpaceUse};
 
 use crate::buffer::AlignedBuffer;
 use crate::config::ENTRY_PAYLOAD_BYTES_MAX;
+use crate::crc::Joiner;
 use crate::device::DeviceError;
 use crate::fold::EntryHead;
 use crate::format::block;
@@ -53,6 +54,8 @@ pub(crate) struct Writer {
     /// What is left of the chunk; the open group fills its front.
     pub rest: AlignedBuffer,
     pub open: OpenGroup,
+    /// For the checksums of blocks, from those of their entries.
+    pub joiner: Joiner,
     pub closed: VecDeque<Group>,
     /// Padded bytes of the closed groups.
     pub closed_bytes: u64,
@@ -127,12 +130,26 @@ impl Wal {
     /// # Panics
     /// When the payload is larger than [`ENTRY_PAYLOAD_BYTES_MAX`] or than a segment can hold.
     pub fn append(&mut self, head: &EntryHead, payload: &[&[u8]]) -> Lsn {
+        self.append_covered(head, payload, 0, 0)
+    }
+
+    /// The same, where the CRC32C of the payload's last `covered_bytes` has been found to be `crc`:
+    /// they need not be gone through again.
+    pub fn append_covered(
+        &mut self,
+        head: &EntryHead,
+        payload: &[&[u8]],
+        covered_bytes: usize,
+        crc: u32,
+    ) -> Lsn {
         let bytes = payload.iter().map(|piece| piece.len()).sum();
+        debug_assert!(covered_bytes <= bytes);
         self.make_room_in_group(bytes);
         let writer = &mut self.writer;
         let lsn = writer.next_lsn;
         writer.next_lsn += 1;
-        writer.open.add(&mut writer.rest, lsn, head, payload, bytes);
+        let covered = (covered_bytes, crc);
+        writer.open.add(&mut writer.rest, lsn, head, payload, bytes, covered);
         Lsn(lsn)
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Group, InFlight, WriteEnd};
 use crate::buffer::AlignedBuffer;
-use crate::crc::crc32c;
+use crate::crc::{JOIN_BYTES_MIN, Joiner, crc32c};
 use crate::device::{Action, LogDevice};
 use crate::format::block::{Block, BlockHeader, HEADER_BYTES};
 use crate::format::entry::{EntryRecord, RECORD_BYTES};
@@ -85,7 +85,7 @@ impl Wal {
         let Some(active) = self.segments.active_mut() else { return };
         let writer = &mut self.writer;
         assert_eq!(group.first_lsn, writer.submitted_lsn + 1, "a gap in the log");
-        let (body_crc, table_crc) = fill(&mut group);
+        let (body_crc, table_crc) = fill(&mut group, &mut writer.joiner);
         let header = BlockHeader {
             shard: self.config.shard,
             generation: active.generation,
@@ -155,12 +155,23 @@ impl Wal {
 }
 
 /// Puts the table after the payloads and zeros after it; the checksums of body and table.
-fn fill(group: &mut Group) -> (u32, u32) {
+fn fill(group: &mut Group, joiner: &mut Joiner) -> (u32, u32) {
     let table_start = HEADER_BYTES + group.payload_bytes;
     let table_end = table_start + group.table.len() * RECORD_BYTES;
     group.memory[table_start..table_end].copy_from_slice(group.table.as_flattened());
     group.memory[table_end..].fill(0);
     let table_crc = crc32c(&group.memory[table_start..table_end]);
-    let body_crc = crc32c(&group.memory[HEADER_BYTES..table_end]);
-    (body_crc, table_crc)
+    let payloads = || {
+        let records = group.table.iter().map(EntryRecord::decode);
+        records.map(|record| (record.payload_crc, record.payload_bytes as usize))
+    };
+    let small = group.payload_bytes < group.table.len() * JOIN_BYTES_MIN;
+    if small || !joiner.are_worth(payloads().map(|(_, bytes)| bytes)) {
+        return (crc32c(&group.memory[HEADER_BYTES..table_end]), table_crc);
+    }
+    let payloads_crc =
+        payloads().fold(crc32c(&[]), |sum, (crc, bytes)| joiner.join(sum, crc, bytes));
+    // Tables have lengths of their own: the next payloads are to find theirs prepared.
+    let table_bytes = group.table.len() * RECORD_BYTES;
+    (Joiner::default().join(payloads_crc, table_crc, table_bytes), table_crc)
 }

@@ -6,7 +6,7 @@ use ring::SendParts;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-use crate::message::ReaderKey;
+use crate::message::{Payload, ReaderKey};
 use crate::stages::Due;
 
 /// Most parts handed to one send.
@@ -50,17 +50,17 @@ impl Output {
     }
 
     /// Queues a frame's head and the payload that belongs to it. `reader` is told when it is sent.
-    pub fn push_payload(&mut self, head: &[u8], slices: &[Bytes], reader: Option<ReaderKey>) {
+    pub fn push_payload(&mut self, head: &[u8], payload: &Payload, reader: Option<ReaderKey>) {
         self.push(head);
         self.seal_small();
-        let mut payload = 0;
-        for slice in slices {
-            payload += slice.len();
-            self.parts.push_back(Part { bytes: slice.clone(), own: false });
+        let bytes = payload.bytes();
+        for slice in &payload.slices {
+            self.parts.push_back(Part { bytes: slice.clone(), own: payload.copied });
         }
-        self.bytes += payload;
+        self.bytes += bytes;
+        self.own += if payload.copied { bytes } else { 0 };
         if let Some(reader) = reader {
-            self.readers.push((reader, payload as u64));
+            self.readers.push((reader, bytes as u64));
         }
     }
 

@@ -2,15 +2,11 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use model::{CoreId, ErrorCode, Rejection};
 
 use super::Core;
-use crate::bounds::{
-    BALANCE_CONNECTIONS_MIN, OPERATORS_PER_CORE_MAX, PEER_IDLE_SECONDS_MAX,
-    PEER_SILENT_SECONDS_MAX, REFUSED_GREETINGS_MAX,
-};
+use crate::bounds::{BALANCE_CONNECTIONS_MIN, OPERATORS_PER_CORE_MAX, REFUSED_GREETINGS_MAX};
 use crate::connection::Phase;
 use crate::message::{ConnectionId, Message};
 
@@ -22,9 +18,6 @@ impl Core {
     pub(super) fn on_accepted(&mut self, which: u8, socket: OwnedFd) {
         if self.shutdown.under_way() {
             return;
-        }
-        if let Err(error) = set_options(&socket) {
-            tracing::debug!(%error, "a socket option was refused");
         }
         let peer = rustix::net::getpeername(&socket)
             .ok()
@@ -220,16 +213,6 @@ fn say_and_close(socket: &OwnedFd, rejection: &Rejection) {
     let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
     // Its end is close enough as it is.
     let _ = rustix::net::send(socket, &frame, flags);
-}
-
-/// Small frames leave at once, and a peer whose machine is gone is noticed.
-pub(super) fn set_options(socket: &OwnedFd) -> rustix::io::Result<()> {
-    use rustix::net::sockopt;
-    sockopt::set_tcp_nodelay(socket, true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()))?;
-    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(PEER_IDLE_SECONDS_MAX.into()) / 4)?;
-    sockopt::set_tcp_user_timeout(socket, PEER_SILENT_SECONDS_MAX * 1000)
 }
 
 #[cfg(test)]

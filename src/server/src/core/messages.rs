@@ -7,7 +7,8 @@ use super::{Core, open_shard_in};
 use crate::connection::Subscription;
 use crate::coordinator::TopicAsk;
 use crate::message::{
-    ConnectionId, Message, Origin, ReaderKey, RemoteProduce, ReplyTo, ShardAnswer, ShardRequest,
+    ConnectionId, Message, Origin, Payload, ReaderKey, RemoteProduce, ReplyTo, ShardAnswer,
+    ShardRequest,
 };
 use crate::shard::ShardHost;
 
@@ -84,28 +85,28 @@ impl Core {
                 }
             }
             Message::Reply { origin, reply } => self.on_reply(origin, &reply),
-            Message::Fetched { origin, key, head, slices, due_ns } => {
-                let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
+            Message::Fetched { origin, key, head, payload } => {
+                let bytes = payload.bytes();
                 self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
                 self.scratch.clear();
                 protocol::put_fetch_head(&mut self.scratch, origin.correlation, &head, bytes);
-                self.push_payload(origin.connection, &slices, key, due_ns);
+                self.push_payload(origin.connection, &payload, key);
                 self.release(origin.connection, origin.cost);
             }
             Message::Answer { reply_to, answer } => self.on_answer(reply_to, *answer),
             Message::Taken { connection, cost } => self.release(connection, cost),
-            Message::Deliver { connection, key, head, slices, due_ns } => {
+            Message::Deliver { connection, key, head, payload } => {
+                let bytes = payload.bytes();
                 if !self.is_subscribed(connection, head.subscription, key) {
                     // It was on its way when the subscription ended.
-                    let bytes = slices.iter().map(|slice| slice.len() as u64).sum();
+                    let bytes = bytes as u64;
                     let core = self.map.core_of(key.shard);
                     return self.out.send(core, Message::Sent { key, connection, bytes });
                 }
-                let bytes: usize = slices.iter().map(bytes::Bytes::len).sum();
                 self.counters.messages_out += head.next_offset.saturating_sub(head.first_offset);
                 self.scratch.clear();
                 protocol::put_deliver_head(&mut self.scratch, &head, bytes);
-                self.push_payload(connection, &slices, key, due_ns);
+                self.push_payload(connection, &payload, key);
             }
             Message::Sent { key, connection, bytes } => {
                 let now_ns = self.clock.now_ns();
@@ -254,21 +255,12 @@ impl Core {
     }
 
     /// Queues the head in `scratch` and the payload after it.
-    fn push_payload(
-        &mut self,
-        id: ConnectionId,
-        slices: &[bytes::Bytes],
-        key: ReaderKey,
-        due_ns: u64,
-    ) {
+    fn push_payload(&mut self, id: ConnectionId, payload: &Payload, key: ReaderKey) {
         if !self.is_open(id) {
             return;
         }
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.output.push_payload(&self.scratch, slices, Some(key));
-            if !slices.is_empty() {
-                connection.output.deliveries.add(due_ns, 1);
-            }
+            connection.output.push_payload(&self.scratch, payload, Some(key));
             self.mark_dirty(id);
         }
     }

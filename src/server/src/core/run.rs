@@ -32,6 +32,8 @@ use crate::token::Token;
 
 /// A core with nothing to do looks at its clock this much less often.
 const IDLE_TICKS: u64 = 10;
+/// How often in a turn the shards are asked again because of what they told each other.
+const SHARD_ROUNDS_MAX: u32 = 4;
 /// How often silent connections are looked for.
 const REAP_EVERY_NS: u64 = 1_000_000_000;
 
@@ -192,15 +194,19 @@ impl CoreLoop {
         // This is the executor's only task: nobody waits for it to yield, and it never does while
         // there is something to do.
         loop {
-            let worked = self.core.turn()?;
+            let turn = self.core.turn()?;
             if self.stage != Stage::Serving {
                 self.step_start();
             }
             if self.core.step_shutdown() {
                 break;
             }
-            if !worked && self.core.out.mesh.park() {
-                // Sleeps in the ring itself; see docs/decisions/0005.
+            // Starting and stopping take steps of their own after each turn.
+            let settled = self.stage == Stage::Serving && !self.core.shutdown.under_way();
+            let again = turn.more || turn.worked && !settled;
+            if !again && self.core.out.mesh.park() {
+                // Hands over what was queued and sleeps, in one call of the ring itself; see
+                // docs/decisions/0005.
                 self.core.ring.wait(None)?;
                 self.core.out.mesh.unpark();
             }
@@ -274,9 +280,18 @@ fn open_one(
     }
 }
 
+/// What a turn has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turned {
+    /// There was something to do.
+    pub worked: bool,
+    /// There still is, whatever the kernel and the other cores bring.
+    pub more: bool,
+}
+
 impl Core {
-    /// One turn. Returns whether there was, or still is, something to do.
-    pub(super) fn turn(&mut self) -> io::Result<bool> {
+    /// One turn.
+    pub(super) fn turn(&mut self) -> io::Result<Turned> {
         self.clock.refresh();
         self.ring.submit()?;
         let mut worked = false;
@@ -291,18 +306,31 @@ impl Core {
         if self.tick_due {
             self.tick();
         }
-        for slot in &mut self.shards {
-            let more = guarded(slot, |host| {
-                host.end_turn(&mut self.ring, &self.clock, &mut self.stages, &mut self.out)
-            });
-            worked |= more.unwrap_or(false);
-        }
-        self.tell_of_panics();
-        worked |= self.drain_local();
+        let mut more = self.end_turn_of_shards();
         self.resume_stalled();
         self.flush_connections();
-        worked |= !self.out.mesh.flush();
-        Ok(worked || self.ring.has_queued() || !self.parse_queue.is_empty())
+        more |= !self.out.mesh.flush();
+        more |= !self.parse_queue.is_empty() || self.out.has_local();
+        Ok(Turned { worked: worked || more, more })
+    }
+
+    /// Returns whether a shard has more to do at once.
+    fn end_turn_of_shards(&mut self) -> bool {
+        for _ in 0..SHARD_ROUNDS_MAX {
+            let mut more = false;
+            for slot in &mut self.shards {
+                let ended = guarded(slot, |host| {
+                    host.end_turn(&mut self.ring, &self.clock, &mut self.stages, &mut self.out)
+                });
+                more |= ended.unwrap_or(false);
+            }
+            self.tell_of_panics();
+            // What it leads to may be for a shard's log again.
+            if !self.drain_local() {
+                return more;
+            }
+        }
+        true
     }
 
     /// Soon again while there is work, less often while there is not.

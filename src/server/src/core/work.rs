@@ -11,14 +11,18 @@ use crate::message::ConnectionId;
 /// Work in publishes' worth: about 100 ns each.
 pub type Work = u32;
 
-/// Bytes of a frame or of its answer that are one unit more.
+/// Bytes of a frame that are one unit more.
 const BYTES_PER_UNIT_LOG2: u32 = 10;
+/// The same of names that are looked up, and of an answer, which is put together field by field.
+const NAME_BYTES_PER_UNIT_LOG2: u32 = 4;
+const ANSWER_BYTES_PER_UNIT_LOG2: u32 = 8;
 
 /// What taking a frame costs, before its answer is known.
 pub fn of_frame(header: &FrameHeader) -> Work {
     let request = match header.kind {
         kind::PRODUCE | kind::CREDIT | kind::PING => 1,
-        kind::STATUS | kind::DESCRIBE_TOPIC | kind::METADATA => 64,
+        kind::METADATA => 64 + (header.length >> NAME_BYTES_PER_UNIT_LOG2),
+        kind::STATUS | kind::DESCRIBE_TOPIC => 64,
         _ => 16,
     };
     request + (header.length >> BYTES_PER_UNIT_LOG2)
@@ -26,7 +30,7 @@ pub fn of_frame(header: &FrameHeader) -> Work {
 
 /// What so many bytes of an answer have cost.
 pub fn of_answer(bytes: usize) -> Work {
-    u32::try_from(bytes >> BYTES_PER_UNIT_LOG2).unwrap_or(Work::MAX)
+    u32::try_from(bytes >> ANSWER_BYTES_PER_UNIT_LOG2).unwrap_or(Work::MAX)
 }
 
 /// Connections with frames left to parse. Whoever has come through with all it had is first the next

@@ -84,6 +84,16 @@ impl Journal for LogJournal<'_> {
         self.0.append(head, payload)
     }
 
+    fn append_covered(
+        &mut self,
+        head: &EntryHead,
+        payload: &[&[u8]],
+        covered_bytes: usize,
+        crc: u32,
+    ) -> Lsn {
+        self.0.append_covered(head, payload, covered_bytes, crc)
+    }
+
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
         match self.0.room(payload_bytes, space_use) {
             wal::Room::Yes => Room::Yes,

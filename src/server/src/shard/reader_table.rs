@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use ahash::{AHashMap, AHashSet};
+use bytes::BytesMut;
 use model::{ErrorCode, Offset, PartitionHandle, Rejection, StreamId};
 use slab::Slab;
-use wal::{Cursor, CursorId, TimeSeek};
+use wal::{Batches, Cursor, CursorId, TimeSeek};
 
 use crate::bounds::{
     CONNECTION_UNSENT_BYTES_MAX, READERS_OF_CONNECTION_MAX, READERS_PER_SHARD_MAX,
 };
-use crate::message::{ConnectionId, Origin};
+use crate::message::{ConnectionId, Origin, Payload};
 
 #[derive(Debug, Default)]
 pub struct Readers {
@@ -24,6 +25,9 @@ pub struct Readers {
     pub(super) seeks: Vec<PendingSeek>,
     /// Since when the engine has had effects that wait.
     pub(super) effects_since_ns: Option<u64>,
+    /// What readers hold keeps the log's cache above its bound: as long as it does, a reader gets
+    /// little at a time, copied, and nothing before its connection has sent what it has.
+    pub(super) pressed: bool,
 }
 
 /// What one connection has here; kept until it ends.
@@ -133,7 +137,7 @@ impl Readers {
         order: ReadOrder,
     ) -> bool {
         let Some(of) = self.by_connection.get_mut(&connection) else { return false };
-        if of.unsent < CONNECTION_UNSENT_BYTES_MAX {
+        if of.unsent < unsent_max(self.pressed) {
             return false;
         }
         of.held.push_back(id);
@@ -146,10 +150,20 @@ impl Readers {
     /// The next reader that its connection had held up and no longer does.
     pub(super) fn next_held(&mut self, connection: ConnectionId) -> Option<u64> {
         let of = self.by_connection.get_mut(&connection)?;
-        if of.unsent >= CONNECTION_UNSENT_BYTES_MAX {
+        if of.unsent >= unsent_max(self.pressed) {
             return None;
         }
         of.held.pop_front()
+    }
+
+    /// The batches as they are handed out.
+    pub(super) fn payload(&self, batches: &Batches, due_ns: u64) -> Payload {
+        if !self.pressed {
+            return Payload { slices: batches.slices.clone(), copied: false, due_ns };
+        }
+        let mut copy = BytesMut::with_capacity(batches.bytes);
+        batches.slices.iter().for_each(|slice| copy.extend_from_slice(slice));
+        Payload { slices: std::iter::once(copy.freeze()).collect(), copied: true, due_ns }
     }
 
     pub(super) fn waits_for_disk(&mut self, id: u64) -> bool {
@@ -181,6 +195,11 @@ impl Readers {
         })?;
         self.idle_cursors.remove(at).map(|(_, cursor)| cursor)
     }
+}
+
+/// What a connection may have unsent and still be given more, bytes.
+fn unsent_max(pressed: bool) -> u64 {
+    if pressed { 1 } else { CONNECTION_UNSENT_BYTES_MAX }
 }
 
 fn slot_of(id: u64) -> usize {

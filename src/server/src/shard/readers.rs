@@ -12,8 +12,10 @@ use wal::{Batches, ReadStep, SeekStep, TimeSeek};
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
 use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
-use crate::bounds::{FETCH_CURSORS_MAX, READ_BYTES_MAX, READER_UNSENT_BYTES_MAX};
-use crate::message::{ConnectionId, Message, Origin, ReaderKey};
+use crate::bounds::{
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
+};
+use crate::message::{ConnectionId, Message, Origin, Payload, ReaderKey};
 use crate::outbox::Outbox;
 
 /// Reads of one turn before the sockets are looked at again.
@@ -195,6 +197,7 @@ impl ShardHost {
 
     /// Lets every reader go on that can. Returns whether there is more.
     pub(super) fn serve_readers(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+        self.readers.pressed = self.wal.cache_is_pressed();
         while let Some(cursor) = self.wal.take_ready() {
             if let Some(id) = self.readers.by_cursor.remove(&cursor)
                 && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
@@ -261,7 +264,8 @@ impl ShardHost {
                     .unwrap_or_else(|| self.wal.cursor(stream, order.offset))
             }
         };
-        let bytes_max = order.bytes_max.min(READ_BYTES_MAX);
+        let most = if self.readers.pressed { READ_BYTES_PRESSED } else { READ_BYTES_MAX };
+        let bytes_max = order.bytes_max.min(most);
         let step =
             self.with_log(ring, |wal, device| wal.read(device, &mut cursor, bytes_max, order.end));
         let cursor_id = cursor.id();
@@ -299,9 +303,8 @@ impl ShardHost {
                     high_watermark: end,
                 };
                 let key = ReaderKey { shard: self.id, reader: id };
-                let slices = batches.slices.clone();
-                let deliver = Message::Deliver { connection, key, head, slices, due_ns };
-                out.send(connection.core, deliver);
+                let payload = self.readers.payload(batches, due_ns);
+                out.send(connection.core, Message::Deliver { connection, key, head, payload });
             }
             (ReaderKind::Fetch { .. }, ReadVerdict::Wait) => {}
             (ReaderKind::Fetch { origin, .. }, ReadVerdict::Reply) => {
@@ -313,7 +316,8 @@ impl ShardHost {
                     high_watermark: end,
                     log_start,
                 };
-                self.send_fetched(id, origin, head, batches.slices.clone(), due_ns, out);
+                let payload = self.readers.payload(batches, due_ns);
+                self.send_fetched(id, origin, head, payload, out);
             }
         }
     }
@@ -340,7 +344,7 @@ impl ShardHost {
             high_watermark: bounds.next,
             log_start: bounds.first,
         };
-        self.send_fetched(id, origin, head, smallvec::SmallVec::new(), due_ns, out);
+        self.send_fetched(id, origin, head, Payload { due_ns, ..Payload::default() }, out);
     }
 
     fn send_fetched(
@@ -348,8 +352,7 @@ impl ShardHost {
         id: u64,
         origin: Origin,
         head: FetchHead,
-        slices: smallvec::SmallVec<[bytes::Bytes; 4]>,
-        due_ns: u64,
+        payload: Payload,
         out: &mut Outbox,
     ) {
         if let Some(cursor) = self.readers.get(id).and_then(|reader| reader.cursor.take()) {
@@ -362,11 +365,10 @@ impl ShardHost {
         }
         self.drop_reader(id);
         if let Some(of) = self.readers.by_connection.get_mut(&origin.connection) {
-            of.unsent += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+            of.unsent += payload.bytes() as u64;
         }
         let key = ReaderKey { shard: self.id, reader: id };
-        let fetched = Message::Fetched { origin, key, head, slices, due_ns };
-        out.send(origin.connection.core, fetched);
+        out.send(origin.connection.core, Message::Fetched { origin, key, head, payload });
     }
 
     fn trimmed(&mut self, id: u64, first_offset: Offset, out: &mut Outbox) {
