@@ -135,6 +135,16 @@ impl Ring {
         Ok(())
     }
 
+    /// As [`Ring::submit`], and enters the kernel in any case: it may have more ends by now than it
+    /// has told of.
+    ///
+    /// # Errors
+    /// As for `submit`.
+    pub fn poll(&mut self) -> io::Result<()> {
+        self.prepare();
+        self.shared.enter(0, None).map(drop)
+    }
+
     /// As [`Ring::submit`], and blocks until there is a completion or the time is over. May
     /// return early, with nothing for [`Ring::next`].
     ///

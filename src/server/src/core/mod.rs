@@ -119,6 +119,8 @@ pub struct Core {
     reap_at_ns: u64,
     /// There was work since the last tick.
     active: bool,
+    /// The last turn took many messages.
+    dense: bool,
 }
 
 /// A socket that takes connections.

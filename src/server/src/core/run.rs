@@ -34,6 +34,9 @@ use crate::token::Token;
 const IDLE_TICKS: u64 = 10;
 /// How often in a turn the shards are asked again because of what they told each other.
 const SHARD_ROUNDS_MAX: u32 = 4;
+/// From so many messages in a turn on it is worth a call of the kernel to look for more before they
+/// are written: groups grow, and a group costs more than a message.
+const DENSE_MESSAGES: u64 = 16;
 /// How often silent connections are looked for.
 const REAP_EVERY_NS: u64 = 1_000_000_000;
 
@@ -182,6 +185,7 @@ impl CoreLoop {
             tick_due: false,
             reap_at_ns: 0,
             active: true,
+            dense: false,
         };
         for completion in others {
             core.on_completion(completion);
@@ -293,7 +297,12 @@ impl Core {
     /// One turn.
     pub(super) fn turn(&mut self) -> io::Result<Turned> {
         self.clock.refresh();
-        self.ring.submit()?;
+        let published = self.counters.messages_in;
+        if self.dense {
+            self.ring.poll()?;
+        } else {
+            self.ring.submit()?;
+        }
         let mut worked = false;
         while let Some(completion) = self.ring.next() {
             worked = true;
@@ -311,6 +320,7 @@ impl Core {
         self.flush_connections();
         more |= !self.out.mesh.flush();
         more |= !self.parse_queue.is_empty() || self.out.has_local();
+        self.dense = self.counters.messages_in - published >= DENSE_MESSAGES;
         Ok(Turned { worked: worked || more, more })
     }
 
