@@ -261,6 +261,9 @@ impl Core {
         }
         if let Some(connection) = self.connections.get_mut(id) {
             connection.output.push_payload(&self.scratch, payload, Some(key));
+            if !payload.slices.is_empty() {
+                connection.output.deliveries.add(payload.due_ns, 1);
+            }
             self.mark_dirty(id);
         }
     }
