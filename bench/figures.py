@@ -17,9 +17,11 @@ import sys
 def bench(binary, *args):
     command = [binary, "bench", *args, "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    if done.returncode != 0:
+    run = json.loads(done.stdout or "{}")
+    if done.returncode != 0 and not run:
         sys.exit(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
-    run = json.loads(done.stdout)
+    if not run["valid"]:
+        sys.exit(f"{' '.join(command)} is invalid: {'; '.join(run['invalid_because'])}")
     for fault in ("lost", "duplicated", "reordered", "corrupted"):
         if run.get(fault):
             sys.exit(f"{' '.join(command)}: {run[fault]} messages {fault}")

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use model::reply::{CoreAddress, PartitionStatus, ServerStatus};
-use model::{Reply, Request, TopicConfig, TopicInfo, TopicName};
+use model::{CoreStages, Reply, Request, TopicConfig, TopicInfo, TopicName};
 use protocol::{
     FRAME_HEADER_BYTES, FrameHeader, Hello, PROTOCOL_VERSION, decode_reply, kind, next_frame,
     parse_hello_reply, put_hello, put_request,
@@ -154,6 +154,14 @@ impl Control {
     pub fn status(&mut self) -> Result<ServerStatus, BenchError> {
         match self.call("give its status", &Request::Status)? {
             Reply::Status(status) => Ok(*status),
+            other => Err(surprise(&other)),
+        }
+    }
+
+    /// How long the stages of requests took so far, by core.
+    pub fn stages(&mut self) -> Result<Vec<CoreStages>, BenchError> {
+        match self.call("tell its stages", &Request::Stages)? {
+            Reply::Stages(cores) => Ok(cores),
             other => Err(surprise(&other)),
         }
     }

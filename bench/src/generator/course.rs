@@ -1,5 +1,6 @@
 //! How far a run has come: the marks around its measured part, and its lines of progress.
 
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::cpu::Meter;
@@ -27,6 +28,7 @@ pub struct Course {
     last_line: Mark,
     meter: Meter,
     own: Meter,
+    bell: Option<Sender<()>>,
     progress: Option<Progress>,
 }
 
@@ -46,6 +48,7 @@ impl Course {
             last_line: Mark { at_ns: now_ns, ..Mark::default() },
             meter: plan.meter.clone(),
             own: Meter::this_thread(),
+            bell: plan.bell.clone(),
             progress: plan.progress.map(|name| Progress::start(name, now_ns, length)),
         }
     }
@@ -57,11 +60,18 @@ impl Course {
 
     pub fn begin(&mut self, now_ns: u64) {
         self.from = Some(self.tally.mark(now_ns, self.meter.read(), self.own.read()));
+        self.ring();
     }
 
     pub fn end(&mut self, now_ns: u64) {
         self.to = Some(self.tally.mark(now_ns, self.meter.read(), self.own.read()));
         self.tally.recorder.end_at(now_ns);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // Who listens may have gone: the server did not answer.
+        let _ = self.bell.as_ref().map(|bell| bell.send(()));
     }
 
     /// Shows what the last second was like.

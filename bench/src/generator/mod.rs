@@ -21,6 +21,7 @@ pub use tally::{Interval, Measured};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use ring::{Completion, Ring, RingConfig};
@@ -58,6 +59,8 @@ pub struct Plan {
     /// Payload bytes of one message, for the lines of progress.
     pub payload_bytes: f64,
     pub meter: Meter,
+    /// Rung when measuring begins and ends.
+    pub bell: Option<Sender<()>>,
     /// The first signal ends the measured part and no more; what was measured until then counts.
     pub may_end_early: bool,
 }
@@ -157,8 +160,8 @@ impl Generator {
 
     /// Waits until the server has answered every subscription.
     fn subscribe(&mut self, plan: &Plan) -> Result<(), BenchError> {
-        let quiet =
-            Plan { progress: None, meter: Meter::None, may_end_early: false, ..plan.clone() };
+        let (progress, meter, bell) = (None, Meter::None, None);
+        let quiet = Plan { progress, meter, bell, may_end_early: false, ..plan.clone() };
         let now_ns = self.now_ns();
         let mut course = Course::new(&quiet, Tally::new(Interval::SendToReceipt, 0, 0), now_ns);
         self.list_all();

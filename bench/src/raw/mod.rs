@@ -146,6 +146,7 @@ fn drive(
         progress: (!options.quiet).then_some("append"),
         payload_bytes: options.sizes.mean(),
         meter: server.meter.clone(),
+        bell: None,
         may_end_early: false,
     })
 }

@@ -21,6 +21,13 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 const SEGMENT_BYTES_VARIABLE: &str = "CORELANE_STORAGE_SEGMENT_BYTES";
 
+/// So many connections a server takes from one address as it is.
+const CONNECTIONS_PLENTY: usize = 4_000;
+/// Connections that are not the load's.
+const CONNECTIONS_BESIDE: usize = 64;
+const PER_ADDRESS_VARIABLE: &str = "CORELANE_SERVER_CONNECTIONS_PER_ADDRESS_MAX";
+const PER_CORE_VARIABLE: &str = "CORELANE_SERVER_CONNECTIONS_PER_CORE_MAX";
+
 /// The server of a run and the ways to it.
 #[derive(Debug)]
 pub struct Bed {
@@ -44,6 +51,7 @@ impl Bed {
     /// # Errors
     /// `Volatile` when durable acknowledgements are asked of a server that gives none.
     pub fn make(options: &Options) -> Result<Self, BenchError> {
+        enough_descriptors(options)?;
         let mut bed = Self::find_or_start(options)?;
         let volatile = bed.control.status().is_ok_and(|status| status.volatile);
         if volatile && options.ack == AckLevel::Durable {
@@ -64,6 +72,7 @@ impl Bed {
         let scratch = Scratch::make(options.data_dir.as_deref())?;
         let program = options.server_program.clone().map_or_else(embedded::this_program, Ok)?;
         let mut env = vec![(SEGMENT_BYTES_VARIABLE.to_owned(), SEGMENT_BYTES.to_string())];
+        env.extend(room_for(options));
         env.extend(options.server_env.iter().cloned());
         let launch = Launch {
             program,
@@ -123,6 +132,34 @@ impl Bed {
     pub fn close(mut self) -> Result<(), BenchError> {
         self.embedded.take().map_or(Ok(()), Embedded::stop)
     }
+}
+
+/// Raises the limit on open files as far as it goes, and refuses more connections than that.
+fn enough_descriptors(options: &Options) -> Result<(), BenchError> {
+    let limit = tuning::raise_open_files().ok().and_then(|files| files.now);
+    let consumers = options.consumers.unwrap_or(options.connections);
+    let both = options.work == crate::Work::E2e;
+    let needed = options.connections + if both { consumers } else { 0 } + CONNECTIONS_BESIDE;
+    match limit {
+        Some(limit) if limit < needed as u64 => Err(BenchError::Options(format!(
+            "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n \
+             {needed}`, or give fewer --connections"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A server started here takes all the connections of its run, which come from one address.
+fn room_for(options: &Options) -> Vec<(String, String)> {
+    let wanted = options.connections + options.consumers.unwrap_or(options.connections);
+    if wanted <= CONNECTIONS_PLENTY {
+        return Vec::new();
+    }
+    let per_core = (wanted + CONNECTIONS_BESIDE).to_string();
+    vec![
+        (PER_ADDRESS_VARIABLE.to_owned(), "0".to_owned()),
+        (PER_CORE_VARIABLE.to_owned(), per_core),
+    ]
 }
 
 fn server_cores(options: &Options) -> usize {

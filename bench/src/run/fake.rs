@@ -232,6 +232,7 @@ fn answer(
             shards: vec![],
             ..ServerStatus::default()
         })),
+        Request::Stages => Reply::Stages(Vec::new()),
         Request::Subscribe { partition, subscription, position, credit_bytes } => {
             let PartitionHandle { stream: StreamId(stream), .. } = partition;
             assert_eq!(position, StartPosition::First);

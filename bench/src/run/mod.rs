@@ -10,6 +10,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod watch;
 mod work;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::report::{Broker, MachineReport, Report, SCHEMA};
 use crate::schedule::OpenLoop;
 use crate::{settings, validity};
 use bed::Bed;
+use watch::Watch;
 use work::Run;
 
 pub use load::dice;
@@ -69,12 +71,16 @@ impl Session {
         stop: &Arc<AtomicBool>,
     ) -> Result<Report, BenchError> {
         let bed = &mut self.bed;
-        let mut run = Run { options, stop, bed: &mut *bed, read_back_bytes };
+        let watch = Watch::start(bed.address);
+        let bell = watch.as_ref().map(Watch::bell);
+        let mut run = Run { options, stop, bed: &mut *bed, read_back_bytes, bell };
         let done = match options.work {
             Work::Consume => run.consume()?,
             Work::E2e => run.e2e()?,
             Work::Produce | Work::Raw => run.produce()?,
         };
+        drop(run);
+        let stages = watch.map(Watch::finish).unwrap_or_default();
         bed.control.delete_topics(&done.topics.names)?;
         let mut notes = bed.cpus.notes();
         notes.append(&mut bed.notes);
@@ -96,7 +102,7 @@ impl Session {
             broker: self.broker.clone(),
             settings: settings::of(&asked, bed.cpus.generator),
             machine: MachineReport::read(bed.data_dir.as_deref(), options.commit.as_deref()),
-            stages: Vec::new(),
+            stages,
             ceilings: Vec::new(),
             sweep: None,
             notes,

@@ -70,6 +70,7 @@ pub fn prepare(
         progress: (!options.quiet).then_some("prepare"),
         payload_bytes: SIZE_BYTES as f64,
         meter: crate::cpu::Meter::None,
+        bell: None,
         may_end_early: false,
     };
     let mut written = 0;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::error::BenchError;
@@ -25,6 +26,8 @@ pub struct Run<'a> {
     pub bed: &'a mut Bed,
     /// Most payload bytes read back after a produce run.
     pub read_back_bytes: u64,
+    /// Rung when measuring begins and ends.
+    pub bell: Option<Sender<()>>,
 }
 
 /// What a run came to.
@@ -73,6 +76,8 @@ impl Run<'_> {
         }
         if options.source == Source::Cold {
             self.bed.restart()?;
+            // It watched the server that was.
+            plan.bell = None;
             plan.meter = self.bed.meter.clone();
             self.bed.notes.push("cold: read once, after a restart of the server".into());
         } else if options.source == Source::Backlog {
@@ -154,6 +159,7 @@ impl Run<'_> {
             progress: (!options.quiet).then_some(name),
             payload_bytes: options.sizes.mean(),
             meter: self.bed.meter.clone(),
+            bell: self.bell.clone(),
             may_end_early: true,
         })
     }
@@ -162,7 +168,7 @@ impl Run<'_> {
     fn untimed(&self, interval: Interval, name: &'static str) -> Result<Plan, BenchError> {
         let plan = self.plan(interval, name)?;
         let (warmup, duration, may_end_early) = (Duration::ZERO, None, false);
-        Ok(Plan { warmup, duration, open: None, may_end_early, ..plan })
+        Ok(Plan { warmup, duration, open: None, bell: None, may_end_early, ..plan })
     }
 
     /// What a reader passed over was either removed by retention, which the oldest offset kept
