@@ -107,6 +107,7 @@ impl Wal {
             commit_wanted: false,
             idle_since_ns: None,
             slowness: Default::default(),
+            leave: None,
         };
         let number = found.manifest.number;
         Self {

@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     /// Since when nothing has been under way.
     pub idle_since_ns: Option<u64>,
     pub slowness: slow::Slowness,
+    /// Blocks that may be handed to the disk; `None`: as many as there are.
+    pub leave: Option<u32>,
 }
 
 impl Writer {
@@ -186,6 +188,29 @@ impl Wal {
     /// All entries up to this one are on the disk.
     pub fn durable_lsn(&self) -> Lsn {
         Lsn(self.writer.durable_lsn)
+    }
+
+    /// From now on every block of entries needs leave before it is written: someone counts the
+    /// writes of the device. Witnesses and what is no block do not.
+    pub fn ask_before_blocks(&mut self) {
+        self.writer.leave = Some(0);
+    }
+
+    /// Whether a block would be handed to the disk now, had it leave.
+    pub fn wants_leave(&self) -> bool {
+        let writer = &self.writer;
+        let due = !writer.closed.is_empty() || writer.commit_wanted && !writer.open.is_empty();
+        writer.leave == Some(0)
+            && due
+            && self.failure.is_none()
+            && writer.in_flight.len() < self.config.writes_in_flight as usize
+    }
+
+    /// One more block may be written; done by the next `commit`.
+    pub fn give_leave(&mut self) {
+        if let Some(leave) = &mut self.writer.leave {
+            *leave += 1;
+        }
     }
 
     /// Block writes under way.

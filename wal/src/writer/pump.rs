@@ -13,7 +13,8 @@ use crate::wal::Wal;
 
 impl Wal {
     /// Asks that everything appended so far goes to the disk: at once if fewer than
-    /// `writes_in_flight` blocks are under way, else as soon as one of them has ended.
+    /// `writes_in_flight` blocks are under way, else as soon as one of them has ended. Blocks that
+    /// need leave wait for it.
     pub fn commit<D: LogDevice>(&mut self, device: &mut D) {
         if !self.writer.open.is_empty() {
             self.writer.commit_wanted = true;
@@ -26,6 +27,7 @@ impl Wal {
         self.segments.wanted = false;
         let active = self.segments.active;
         while self.failure.is_none()
+            && self.writer.leave != Some(0)
             && self.writer.in_flight.len() < self.config.writes_in_flight as usize
         {
             if self.writer.closed.is_empty() {
@@ -48,6 +50,9 @@ impl Wal {
                 break;
             }
             self.writer.closed_bytes -= padded as u64;
+            if let Some(leave) = &mut self.writer.leave {
+                *leave -= 1;
+            }
             self.submit_block(device, group);
         }
         if self.segments.active != active {

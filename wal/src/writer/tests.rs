@@ -37,6 +37,57 @@ fn a_group_grows_while_writes_are_under_way() {
 }
 
 #[test]
+fn a_group_grows_until_it_has_leave() {
+    let mut log = Log::new(config());
+    log.wal.ask_before_blocks();
+    let before = log.wal.stats().blocks;
+    assert!(!log.wal.wants_leave(), "nothing is appended");
+    for offset in 0..5 {
+        log.append(1, offset, 100);
+        log.commit();
+        assert!(log.wal.wants_leave());
+    }
+    assert_eq!((log.wal.in_flight(), log.wal.stats().blocks), (0, before));
+    log.wal.give_leave();
+    assert!(!log.wal.wants_leave(), "it has it");
+    log.commit();
+    assert_eq!(log.wal.stats().blocks, before + 1);
+    log.append(1, 5, 100);
+    log.commit();
+    log.end_one();
+    assert_eq!(log.wal.durable_lsn(), Lsn(5), "the sixth came after the leave");
+    assert_eq!(log.wal.in_flight(), 0, "an end gives none");
+    log.wal.give_leave();
+    log.commit();
+    log.end_one();
+    assert_eq!(log.wal.durable_lsn(), Lsn(6));
+}
+
+#[test]
+fn full_groups_need_leave_one_by_one_and_depth_still_holds() {
+    let mut log = Log::new(WalConfig { writes_in_flight: 1, ..config() });
+    log.wal.ask_before_blocks();
+    for offset in 0..8 {
+        log.append(1, offset, 6_000);
+    }
+    log.commit();
+    log.wal.give_leave();
+    log.commit();
+    assert_eq!(log.wal.in_flight(), 1);
+    assert!(!log.wal.wants_leave(), "one is under way, and no more may be");
+    let mut leaves = 1;
+    while log.wal.durable_lsn() < Lsn(8) {
+        log.end_one();
+        if log.wal.wants_leave() {
+            log.wal.give_leave();
+            leaves += 1;
+            log.commit();
+        }
+    }
+    assert_eq!(leaves, 4, "two entries each");
+}
+
+#[test]
 fn durability_moves_in_order_whatever_ends_first() {
     let mut log = Log::new(WalConfig { writes_in_flight: 3, ..config() });
     for offset in 0..3 {
