@@ -35,6 +35,8 @@ pub struct Host {
     pub memory: MemoryLimit,
     /// CPUs that other brokers on this host hold; see [`crate::cpu_locks`].
     pub taken: CpuSet,
+    /// The CPU of the threads that are no core; see [`Host::reserve_control`].
+    pub control: Option<u32>,
 }
 
 /// Why the machine could not be read.
@@ -66,6 +68,7 @@ impl Host {
             cpu_set_exclusive: groups.cpu_set_exclusive,
             memory,
             taken: CpuSet::default(),
+            control: None,
         })
     }
 }

@@ -8,6 +8,7 @@ pub mod block_device;
 pub mod caches;
 pub mod cgroup;
 pub mod check;
+pub mod control;
 pub mod cpu_locks;
 pub mod cpu_set;
 pub mod disk_matrix;
@@ -35,6 +36,7 @@ mod fixture_devices;
 mod aligned;
 mod scratch_file;
 
+pub use control::ControlCpuError;
 pub use cpu_locks::{CpuLocks, LockDir, place};
 pub use cpu_set::CpuSet;
 pub use disk_matrix::{MatrixBounds, MatrixFigures, disk_matrix};

@@ -23,6 +23,8 @@ pub enum CoreRequest {
     Count(usize),
     /// A core on each of these CPUs, in this order.
     List(Vec<u32>),
+    /// The same number of cores on every NUMA node, each with its memory there.
+    PerNumaNode,
 }
 
 /// Where the cores run.
@@ -32,6 +34,10 @@ pub struct Placement {
     pub cpus: Vec<Option<u32>>,
     /// The NUMA node of each core; `None` where the core is not pinned.
     pub numa_nodes: Vec<Option<u32>>,
+    /// Each core is to take its memory from its node, whatever the process was started with.
+    pub bind_memory: bool,
+    /// The machine has more than one NUMA node.
+    pub several_nodes: bool,
     /// One clause for the ready line, such as "2 cores pinned to CPUs 0,1: every CPU allowed".
     pub why: String,
     /// What the operator should know; whole sentences.
@@ -84,11 +90,21 @@ pub fn choose_cores(request: &CoreRequest, host: &Host) -> Result<Placement, Pla
     if host.allowed.is_empty() {
         return Err(PlacementError::NoCpu);
     }
-    match request {
-        CoreRequest::Auto => Ok(choose_auto(host)),
-        CoreRequest::Count(count) => choose_count(*count, host),
-        CoreRequest::List(cpus) => choose_list(cpus, host),
+    let beside_control = host.beside_control(request);
+    let host = beside_control.as_ref().unwrap_or(host);
+    let mut placement = match request {
+        CoreRequest::Auto => choose_auto(host),
+        CoreRequest::Count(count) => choose_count(*count, host)?,
+        CoreRequest::List(cpus) => choose_list(cpus, host)?,
+        CoreRequest::PerNumaNode => choose_per_node(host),
+    };
+    if let Some(control) = host.control.filter(|cpu| placement.pinned().contains(*cpu)) {
+        placement.warnings.push(format!(
+            "CPU {control} runs a core and the control threads (server.control_cpu); these \
+             interrupt the core, give them a CPU of their own"
+        ));
     }
+    Ok(placement)
 }
 
 fn choose_auto(host: &Host) -> Placement {
@@ -106,7 +122,9 @@ fn choose_auto(host: &Host) -> Placement {
         );
         return pinned(spread(&host.allowed, host), host, &why, vec![warning]);
     }
-    let why = if !skipped.is_empty() {
+    let why = if let Some(control) = host.control.filter(|cpu| !host.allowed.contains(*cpu)) {
+        format!("every CPU allowed but {control}, which the control threads have")
+    } else if !skipped.is_empty() {
         format!("every CPU allowed but {skipped}, which another broker holds")
     } else if host.allowed.len() < host.topology.online().len() {
         format!("every CPU of the affinity mask {}", host.allowed)
@@ -194,6 +212,54 @@ fn choose_list(cpus: &[u32], host: &Host) -> Result<Placement, PlacementError> {
     Ok(pinned(cpus.to_vec(), host, "the list asked for", warnings))
 }
 
+/// As `auto`, with as many CPUs of every node as the one with the fewest has.
+fn choose_per_node(host: &Host) -> Placement {
+    if binding_quota(host).is_some() {
+        let mut placement = choose_auto(host);
+        placement.warnings.push(
+            "server.cores is \"per-numa-node\", but under a CPU quota cores are placed as with \
+             \"auto\"; lift the quota"
+                .to_owned(),
+        );
+        return placement;
+    }
+    let free = host.allowed.without(&host.taken);
+    let (usable, shared) = if free.is_empty() { (&host.allowed, true) } else { (&free, false) };
+    let mut by_node: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for id in spread(usable, host) {
+        let node = host.topology.cpu(id).map_or(0, |cpu| cpu.node);
+        by_node.entry(node).or_default().push(id);
+    }
+    let each = by_node.values().map(Vec::len).min().unwrap_or(0);
+    let left_over: CpuSet = by_node.values().flat_map(|cpus| &cpus[each..]).copied().collect();
+    let chosen: CpuSet = by_node.values().flat_map(|cpus| &cpus[..each]).copied().collect();
+    let mut warnings = Vec::new();
+    if shared {
+        warnings.push(format!(
+            "another broker on this host holds {}; both will be slower",
+            cpus_named(usable)
+        ));
+    }
+    if !left_over.is_empty() {
+        warnings.push(format!(
+            "{} stay unused: every NUMA node runs as many cores as the smallest one can",
+            cpus_named(&left_over)
+        ));
+    }
+    let without: Vec<u32> =
+        host.topology.nodes().into_iter().filter(|node| !by_node.contains_key(node)).collect();
+    if !without.is_empty() {
+        let nodes: CpuSet = without.into_iter().collect();
+        warnings.push(format!(
+            "no core runs on NUMA {} {nodes}: no CPU there is allowed and free",
+            if nodes.len() == 1 { "node" } else { "nodes" }
+        ));
+    }
+    let why = format!("{each} on each NUMA node");
+    let placement = pinned(spread(&chosen, host), host, &why, warnings);
+    Placement { bind_memory: true, ..placement }
+}
+
 /// The quota, where it grants less than the allowed CPUs have and these are not ours alone.
 fn binding_quota(host: &Host) -> Option<f64> {
     host.cpu_quota
@@ -222,12 +288,22 @@ fn pinned(cpus: Vec<u32>, host: &Host, why: &str, warnings: Vec<String>) -> Plac
         String::new()
     };
     let why = format!("{} pinned to {named}{across}: {why}", cores_named(cpus.len()));
-    Placement { cpus: cpus.into_iter().map(Some).collect(), numa_nodes, why, warnings }
+    let cpus = cpus.into_iter().map(Some).collect();
+    let several_nodes = host.topology.nodes().len() > 1;
+    Placement { cpus, numa_nodes, bind_memory: false, several_nodes, why, warnings }
 }
 
 fn unpinned(cores: usize, why: &str, warnings: Vec<String>) -> Placement {
     let why = format!("{} not pinned: {why}", cores_named(cores));
-    Placement { cpus: vec![None; cores], numa_nodes: vec![None; cores], why, warnings }
+    let none = vec![None; cores];
+    Placement {
+        cpus: none.clone(),
+        numa_nodes: none,
+        bind_memory: false,
+        several_nodes: false,
+        why,
+        warnings,
+    }
 }
 
 /// Orders `cpus`: whole physical cores first, then second threads, and round the NUMA nodes
@@ -264,20 +340,23 @@ fn cpus_named(cpus: &CpuSet) -> String {
 /// A text that is no request for cores.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is neither auto, nor a count such as 4, nor a list of CPUs such as 0-3,8 (one CPU \
-     alone: 3-3)"
+    "{0:?} is neither auto, nor per-numa-node, nor a count such as 4, nor a list of CPUs such as \
+     0-3,8 (one CPU alone: 3-3)"
 )]
 pub struct CoreRequestError(pub String);
 
 impl FromStr for CoreRequest {
     type Err = CoreRequestError;
 
-    /// `auto`, a count, or a list with a comma or a range in it, kept in its order.
+    /// `auto`, `per-numa-node`, a count, or a list with a comma or a range in it, kept in its order.
     fn from_str(text: &str) -> Result<Self, CoreRequestError> {
         let refused = || CoreRequestError(text.to_owned());
         let text = text.trim();
         if text == "auto" {
             return Ok(Self::Auto);
+        }
+        if text == "per-numa-node" {
+            return Ok(Self::PerNumaNode);
         }
         if let Ok(count) = text.parse() {
             return Ok(Self::Count(count));
@@ -296,6 +375,7 @@ impl fmt::Display for CoreRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
+            Self::PerNumaNode => f.write_str("per-numa-node"),
             Self::Count(count) => write!(f, "{count}"),
             Self::List(cpus) => match cpus.as_slice() {
                 [cpu] => write!(f, "{cpu}-{cpu}"),
@@ -331,6 +411,37 @@ mod tests {
             "16 cores pinned to CPUs 0-15 on NUMA nodes 0,1: every CPU of the machine"
         );
         assert!(placement.warnings.is_empty());
+    }
+
+    #[test]
+    fn every_node_gets_as_many_cores_as_the_smallest_can_run() {
+        let per_node = |host: &Host| choose_cores(&CoreRequest::PerNumaNode, host).unwrap();
+        let fixture = Fixture::two_nodes();
+        let placement = per_node(&fixture.host());
+        assert_eq!(cpus(&placement), cpus(&auto(&fixture.host())), "the nodes are alike");
+        assert!(placement.bind_memory && placement.warnings.is_empty());
+        assert!(placement.why.ends_with("on NUMA nodes 0,1: 8 on each NUMA node"), "{placement:?}");
+        // Whole cores first: of node 0 CPUs 0 and 2 with their second threads, of node 1 only 5.
+        fixture.allow("0,2,8,10,5,13");
+        let placement = per_node(&fixture.host());
+        assert_eq!(cpus(&placement), [0, 5, 2, 13]);
+        assert_eq!(placement.numa_nodes, [Some(0), Some(1), Some(0), Some(1)]);
+        assert!(placement.warnings[0].contains("CPUs 8,10 stay unused"), "{placement:?}");
+        fixture.allow("1-3");
+        let placement = per_node(&fixture.host());
+        assert_eq!(cpus(&placement), [1, 2, 3]);
+        assert!(placement.warnings[0].contains("no core runs on NUMA node 1"), "{placement:?}");
+    }
+
+    #[test]
+    fn nodes_of_a_machine_without_them_and_under_a_quota() {
+        let fixture = Fixture::flat(2);
+        let placement = choose_cores(&CoreRequest::PerNumaNode, &fixture.host()).unwrap();
+        assert_eq!((cpus(&placement), placement.bind_memory), (vec![0, 1], true));
+        fixture.quota(100);
+        let placement = choose_cores(&CoreRequest::PerNumaNode, &fixture.host()).unwrap();
+        assert_eq!((placement.cpus.as_slice(), placement.bind_memory), ([None].as_slice(), false));
+        assert!(placement.warnings[0].contains("CPU quota"), "{placement:?}");
     }
 
     #[test]
@@ -449,6 +560,7 @@ mod tests {
     fn requests_read_and_show() {
         let parse = |text: &str| text.parse::<CoreRequest>();
         assert_eq!(parse("auto"), Ok(CoreRequest::Auto));
+        assert_eq!(parse("per-numa-node"), Ok(CoreRequest::PerNumaNode));
         assert_eq!(parse("4"), Ok(CoreRequest::Count(4)));
         assert_eq!(parse("2,0-1"), Ok(CoreRequest::List(vec![2, 0, 1])));
         assert_eq!(parse("3-3"), Ok(CoreRequest::List(vec![3])));
@@ -458,6 +570,7 @@ mod tests {
         }
         for request in [
             CoreRequest::Auto,
+            CoreRequest::PerNumaNode,
             CoreRequest::Count(7),
             CoreRequest::List(vec![3]),
             CoreRequest::List(vec![9, 1]),
