@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Publishing on a disk that takes only so many writes a second, and past a pool that is outrun.
 
-    cargo build --release && sudo python3 bench/throttled.py [--binary target/release/corelane]
+    cargo build --release && sudo python3 bench/throttled.py [--binary target/release/corelane] [--budget 2900]
 
 The broker's control group (v1 `blkio` or v2 `io`) is limited to 3,000 writes a second on the disk of
 --data-dir once it is ready; 100,000 messages a second are then sent on a fixed schedule, so that
-latency counts from when each should have been sent. Then, without a limit, fresh space is written as
+latency counts from when each should have been sent. With --budget the broker keeps its own writes to so many a second
+(storage.device_writes_per_second). Then, without a limit, fresh space is written as
 fast as it goes and compared with the bare loop on fallocated space. Needs root for the first part.
 """
 
@@ -70,10 +71,13 @@ class Limited:
 
 def throttled(options, folder):
     log = open(os.path.join(folder, "log"), "w")
+    env = dict(os.environ)
+    if options.budget:
+        env["CORELANE_STORAGE_DEVICE_WRITES_PER_SECOND"] = str(options.budget)
     server = subprocess.Popen(
         [options.binary, "serve", "--listen", "127.0.0.1:0", "--cores", "2", "--shards", "2",
          "--data-dir", os.path.join(folder, "data")],
-        stdout=subprocess.PIPE, stderr=log, text=True)
+        stdout=subprocess.PIPE, stderr=log, text=True, env=env)
     limited = None
     try:
         ready = re.match(r"corelane ready on (\S+)", server.stdout.readline())
@@ -107,6 +111,7 @@ def main():
     parser.add_argument("--binary", default="target/release/corelane")
     parser.add_argument("--data-dir", default=".", help="folder on the disk to be used")
     parser.add_argument("--writes", type=int, default=3000, help="writes a second")
+    parser.add_argument("--budget", type=int, help="the broker's own bound on them; none unless given")
     parser.add_argument("--rate", type=int, default=100_000, help="messages a second")
     parser.add_argument("--duration", type=int, default=20, help="seconds of each part")
     parser.add_argument("--part", choices=["throttled", "outrun"], action="append")

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use tuning::Placement;
 
+use crate::core::SpinConfig;
+
 /// Everything a server needs to know. Sizes in bytes, times in the unit of the name.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -16,6 +18,9 @@ pub struct ServerConfig {
     /// Shards of a data directory that is made now; `None`: one per core.
     pub shards: Option<u16>,
     pub direct_ports: bool,
+    pub steering: Steering,
+    /// The CPU of the threads that are no core; one of the affinity mask.
+    pub control_cpu: Option<u32>,
     pub advertise_host: Option<String>,
     pub advertise_direct_base_port: Option<u16>,
     pub connections_per_core_max: u32,
@@ -39,6 +44,8 @@ pub struct StorageConfig {
     pub pool_segments_max: u32,
     pub group_bytes: u32,
     pub writes_in_flight: u32,
+    /// Of the logs on each device, all together; `None`: as many as come.
+    pub device_writes_per_second: Option<u32>,
     pub backlog_bytes: u64,
     /// For the whole process, shared out among the shards.
     pub cache_bytes: u64,
@@ -49,6 +56,15 @@ pub struct StorageConfig {
     pub io: IoMode,
     /// Data may lie on a filesystem in memory.
     pub allow_volatile: bool,
+}
+
+/// Who decides which core takes a connection to the shared address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    /// Chance, and then the number of connections that each core has.
+    Off,
+    /// The CPU that the kernel receives it on: the one that serves its queue of the network card.
+    IncomingCpu,
 }
 
 /// How the log's files are opened.
@@ -63,8 +79,7 @@ pub enum IoMode {
 /// The executors' share of the configuration.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
-    /// 0: never spin.
-    pub spin_us: u64,
+    pub spin: SpinConfig,
     pub ring_entries: u32,
     pub receive_buffers: u16,
     pub receive_buffer_bytes: u32,

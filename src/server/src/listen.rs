@@ -11,8 +11,9 @@ use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::bounds::{PEER_IDLE_SECONDS_MAX, PEER_SILENT_SECONDS_MAX};
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Steering};
 use crate::placement::ShardMap;
+use crate::steering::steer;
 
 /// Connections the kernel queues for a listener before it refuses.
 const BACKLOG: i32 = 4096;
@@ -24,6 +25,16 @@ const PATIENCE: Duration = Duration::from_millis(700);
 pub struct CoreListeners {
     pub sockets: Vec<OwnedFd>,
     pub address: CoreAddress,
+}
+
+/// Where the server listens.
+#[derive(Debug)]
+pub struct Bound {
+    /// The shared address.
+    pub address: SocketAddr,
+    /// The kernel gives each core the connections that come in on its CPU.
+    pub steered: bool,
+    pub cores: Vec<CoreListeners>,
 }
 
 /// Why the server cannot listen.
@@ -51,10 +62,7 @@ pub enum ListenError {
 /// Binds every core's sockets. Connections queue in the kernel until the cores accept.
 ///
 /// Returns the address in effect (a port 0 becomes a real one) and the sockets by core.
-pub fn bind_all(
-    config: &ServerConfig,
-    map: &ShardMap,
-) -> Result<(SocketAddr, Vec<CoreListeners>), ListenError> {
+pub fn bind_all(config: &ServerConfig, map: &ShardMap) -> Result<Bound, ListenError> {
     refuse_taken(config.listen)?;
     let mut address = config.listen;
     let mut listeners = Vec::new();
@@ -78,7 +86,9 @@ pub fn bind_all(
             },
         });
     }
-    Ok((address, listeners))
+    let shared = listeners.iter().filter_map(|core: &CoreListeners| core.sockets.first());
+    let steered = config.steering == Steering::IncomingCpu && steer(config, shared);
+    Ok(Bound { address, steered, cores: listeners })
 }
 
 /// Another process of this user could share the port unseen: a socket that shares nothing finds

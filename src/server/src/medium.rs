@@ -16,6 +16,8 @@ pub struct ShardMedium {
     pub access: Access,
     /// Nothing survives the machine's stop.
     pub volatile: bool,
+    /// The number of the device, `st_dev`.
+    pub device: u64,
 }
 
 /// Why the log cannot be where it is to be.
@@ -102,7 +104,7 @@ pub fn of_shard(
         error => MediumError::Device { path: path.to_owned(), error },
     })?;
     let access = choose_access(path, answer, storage.io)?;
-    Ok(Some(ShardMedium { access, volatile }))
+    Ok(Some(ShardMedium { access, volatile, device }))
 }
 
 fn is_volatile(

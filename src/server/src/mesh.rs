@@ -171,12 +171,17 @@ impl MeshEnd {
         })
     }
 
+    /// Whether any core has sent something that is not received yet.
+    pub fn has_inbound(&self) -> bool {
+        let to = usize::from(self.core.0);
+        (0..self.mesh.cores).any(|from| !self.mesh.queue(from, to).is_empty())
+    }
+
     /// Raises the parked flag. Returns false, with the flag down again, when something has come in
     /// meanwhile.
     pub fn park(&self) -> bool {
         let to = usize::from(self.core.0);
-        let is_empty = |from| self.mesh.queue(from, to).is_empty();
-        self.mesh.parked[to].park(|| (0..self.mesh.cores).all(is_empty))
+        self.mesh.parked[to].park(|| !self.has_inbound())
     }
 
     pub fn unpark(&self) {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement as ExecutorPlacement, PoolPlacement};
+use glommio::{CpuSet, LocalExecutorBuilder, Placement as ExecutorPlacement, PoolPlacement};
 use model::{CoreId, ShardId};
 use ring::RingConfig;
+use tuning::Placement;
 use wal::WalConfig;
 use wal::device::Access;
 use wal::directory::DirectoryError;
@@ -21,10 +22,12 @@ use crate::core::{CoreConfig, CoreEvent, CoreStart, ShardStart, run_core};
 use crate::data::{OpenData, Place};
 use crate::descriptors::DescriptorError;
 use crate::facts::{Secret, ServerFacts};
-use crate::listen::{CoreListeners, ListenError, bind_all};
+use crate::listen::{Bound, ListenError, bind_all};
 use crate::medium::MediumError;
+use crate::memory::{MemoryNode, MemoryPlace};
 use crate::mesh::Mesh;
 use crate::placement::ShardMap;
+use crate::write_budget::{self, WriteBudget};
 
 /// What the ready line says.
 #[derive(Clone, Debug)]
@@ -78,6 +81,8 @@ pub const LOCKED_MEMORY_BYTES: u64 = 512 * 1024;
 /// Ring depth of glommio's own rings: they carry timers and the wait for ours.
 const GLOMMIO_RING_DEPTH: usize = 128;
 const GLOMMIO_IO_MEMORY: usize = 256 * 1024;
+/// Threads that an executor keeps for what would block it.
+const HELPERS: usize = 2;
 /// Longer than any wait. glommio 0.9 parks for ever when this timer runs out between its arming and
 /// the first look at the run queue, which a busy machine makes happen; and a core, which is its
 /// executor's only task, has nobody to be preempted for.
@@ -106,7 +111,8 @@ pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result
             "there are more cores than shards: some cores own nothing and only pass requests on"
         );
     }
-    let (listen, listeners) = bind_all(&config, &map)?;
+    let bound = bind_all(&config, &map)?;
+    let listen = bound.address;
     let mut data = place.open(&config)?;
     let facts = Arc::new(ServerFacts::new(
         config.version.clone(),
@@ -117,14 +123,16 @@ pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result
     ));
     let mesh = Mesh::new(usize::from(cores), config.mesh_depth);
     let (events, inbox) = channel();
-    watch_signals(events.clone())?;
-    let mut direct_ports: Vec<u16> =
-        listeners.iter().map(|l| l.address.port).filter(|port| *port != 0).collect();
-    let starts = core_starts(&config, &data, map, &mesh, &facts, listeners, &events);
+    watch_signals(events.clone(), config.control_cpu)?;
+    let ports = bound.cores.iter().map(|core| core.address.port);
+    let mut direct_ports: Vec<u16> = ports.filter(|port| *port != 0).collect();
+    let starts = core_starts(&config, &data, map, &mesh, &facts, bound, &events);
     let mut threads = Vec::new();
     for start in starts {
-        threads.push(spawn_core(&config, start)?);
+        threads.push(spawn_core(start, config.control_cpu)?);
     }
+    // Only now: what this thread starts is where it is.
+    pin_control(config.control_cpu)?;
     let outcome = serve(&inbox, usize::from(cores), |step| match step {
         Step::Opened => {
             // Before the first connection: what an unfinished directory holds may be thrown away.
@@ -137,13 +145,15 @@ pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result
             }
             Ok(())
         }
-        Step::Serving { topics, unavailable } => {
+        Step::Serving { topics, unavailable, memory } => {
+            let memory = memory.to_string();
+            let separator = if memory.is_empty() { "" } else { "; " };
             on_ready(&Ready {
                 listen,
                 direct_ports: std::mem::take(&mut direct_ports),
                 cores: usize::from(cores),
                 shards: map.shards(),
-                placement: config.placement.why.clone(),
+                placement: format!("{}{separator}{memory}", config.placement.why),
                 data_dir: data.directory.path().to_owned(),
                 created: data.created,
                 volatile: data.is_volatile(),
@@ -176,12 +186,14 @@ fn core_starts(
     map: ShardMap,
     mesh: &Arc<Mesh>,
     facts: &Arc<ServerFacts>,
-    listeners: Vec<CoreListeners>,
+    bound: Bound,
     events: &Sender<CoreEvent>,
 ) -> Vec<CoreStart> {
-    let addresses: Arc<[_]> = listeners.iter().map(|l| l.address.clone()).collect();
+    let addresses: Arc<[_]> = bound.cores.iter().map(|core| core.address.clone()).collect();
+    let devices = data.mediums.iter().map(|medium| medium.map(|medium| medium.device));
+    let budgets = write_budget::by_device(config.storage.device_writes_per_second, devices);
     map.cores()
-        .zip(listeners)
+        .zip(bound.cores)
         .map(|(core, listeners)| CoreStart {
             config: CoreConfig {
                 core,
@@ -195,6 +207,9 @@ fn core_starts(
                 held_buffers_max: usize::from(config.executor.receive_buffers) / 2,
                 shutdown_timeout_ns: config.shutdown_timeout_ms * 1_000_000,
                 operator_idle_ns: config.operator_idle_ms.saturating_mul(1_000_000),
+                spin: config.executor.spin,
+                steered: bound.steered,
+                memory: memory_node(&config.placement, core),
             },
             map,
             mesh: Arc::clone(mesh),
@@ -209,14 +224,25 @@ fn core_starts(
             shards: map
                 .shards_of(core)
                 .into_iter()
-                .map(|shard| shard_start(config, data, shard))
+                .map(|shard| shard_start(config, data, shard, &budgets))
                 .collect(),
             events: events.clone(),
         })
         .collect()
 }
 
-fn shard_start(config: &ServerConfig, data: &OpenData, shard: ShardId) -> ShardStart {
+fn memory_node(placement: &Placement, core: CoreId) -> Option<MemoryNode> {
+    let node = placement.numa_nodes.get(usize::from(core.0)).copied().flatten()?;
+    Some(MemoryNode { node, bind: placement.bind_memory, several: placement.several_nodes })
+}
+
+fn shard_start(
+    config: &ServerConfig,
+    data: &OpenData,
+    shard: ShardId,
+    budgets: &[Option<Arc<WriteBudget>>],
+) -> ShardStart {
+    let write_budget = budgets.get(usize::from(shard.0)).cloned().flatten();
     let medium = data.mediums.get(usize::from(shard.0)).copied().flatten();
     let refused = data.refused.get(usize::from(shard.0)).cloned().flatten();
     let data = &data.directory;
@@ -243,13 +269,14 @@ fn shard_start(config: &ServerConfig, data: &OpenData, shard: ShardId) -> ShardS
             ..WalConfig::default()
         },
         retention_check_ms: storage.retention_check_ms,
+        write_budget,
         create: !data.is_finished(),
     }
 }
 
 fn spawn_core(
-    config: &ServerConfig,
     start: CoreStart,
+    control_cpu: Option<u32>,
 ) -> Result<glommio::ExecutorJoinHandle<()>, StartError> {
     let core = start.config.core;
     let events = start.events.clone();
@@ -257,23 +284,35 @@ fn spawn_core(
         Some(cpu) => ExecutorPlacement::Fixed(cpu as usize),
         None => ExecutorPlacement::Unbound,
     };
-    let mut builder = LocalExecutorBuilder::new(placement)
+    let failed = |error: String| StartError::Core { core, error };
+    let pool = helpers(control_cpu).map_err(|error| failed(error.to_string()))?;
+    LocalExecutorBuilder::new(placement)
         .name(&format!("core-{core}"))
         .io_memory(GLOMMIO_IO_MEMORY)
         .ring_depth(GLOMMIO_RING_DEPTH)
         .preempt_timer(GLOMMIO_PREEMPT)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
-    if config.executor.spin_us > 0 && start.config.cpu.is_some() {
-        builder = builder.spin_before_park(Duration::from_micros(config.executor.spin_us));
-    }
-    builder
+        .blocking_thread_pool_placement(pool)
         .spawn(move || async move {
             // A panic ends this core; the others must not wait for it for ever.
             let guard = FailedUnlessDisarmed { core, events: Some(events) };
             run_core(start);
             guard.disarm();
         })
-        .map_err(|error| StartError::Core { core, error: error.to_string() })
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Where the threads are that an executor keeps beside its own.
+fn helpers(control_cpu: Option<u32>) -> glommio::Result<PoolPlacement, ()> {
+    let Some(cpu) = control_cpu else { return Ok(PoolPlacement::Unbound(HELPERS)) };
+    let cpus = CpuSet::online()?.filter(|location| location.cpu == cpu as usize);
+    Ok(PoolPlacement::Fenced(HELPERS, cpus))
+}
+
+/// Keeps the calling thread off the cores' CPUs.
+fn pin_control(cpu: Option<u32>) -> Result<(), StartError> {
+    let io =
+        |error| StartError::Io { doing: "pin the control threads (server.control_cpu)", error };
+    cpu.map_or(Ok(()), |cpu| tuning::pin_current_thread(cpu).map_err(io))
 }
 
 /// Tells when a core ends without saying so itself.
@@ -308,7 +347,7 @@ enum Step {
     /// Their shards are open; none takes connections yet.
     Opened,
     /// All take connections.
-    Serving { topics: usize, unavailable: Vec<(ShardId, String)> },
+    Serving { topics: usize, unavailable: Vec<(ShardId, String)>, memory: MemoryPlace },
 }
 
 /// Waits until all cores have opened, then until all serve, telling `reached` of each, then until
@@ -319,18 +358,20 @@ fn serve(
     mut reached: impl FnMut(Step) -> Result<(), StartError>,
 ) -> Served {
     let (mut opened, mut serving, mut running) = (0, 0, cores);
-    let mut unavailable = Vec::new();
+    let (mut unavailable, mut memory) = (Vec::new(), MemoryPlace::Anywhere);
     while running > 0 {
         let step = match inbox.recv() {
-            Ok(CoreEvent::Opened { unavailable: more }) => {
+            Ok(CoreEvent::Opened { unavailable: more, memory: of_core }) => {
                 opened += 1;
+                memory = memory.and(of_core);
                 unavailable.extend(more);
                 (opened == cores).then_some(Step::Opened)
             }
             Ok(CoreEvent::Serving { topics }) => {
                 serving += 1;
                 let all = serving == cores;
-                all.then(|| Step::Serving { topics, unavailable: std::mem::take(&mut unavailable) })
+                let unavailable = if all { std::mem::take(&mut unavailable) } else { Vec::new() };
+                all.then_some(Step::Serving { topics, unavailable, memory })
             }
             Ok(CoreEvent::Failed { core, error }) => {
                 let result = Err(StartError::Core { core, error });
@@ -380,13 +421,16 @@ fn wait_stopped(
     true
 }
 
-fn watch_signals(events: Sender<CoreEvent>) -> Result<(), StartError> {
+fn watch_signals(events: Sender<CoreEvent>, cpu: Option<u32>) -> Result<(), StartError> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let io = |error| StartError::Io { doing: "watch for signals", error };
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(io)?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            if let Err(error) = pin_control(cpu) {
+                tracing::warn!(%error, "signals are watched from any CPU");
+            }
             for _ in signals.forever() {
                 if events.send(CoreEvent::Signal).is_err() {
                     return;

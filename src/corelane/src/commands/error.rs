@@ -17,6 +17,8 @@ pub enum CommandError {
     #[error(transparent)]
     Placement(#[from] tuning::PlacementError),
     #[error(transparent)]
+    ControlCpu(#[from] tuning::ControlCpuError),
+    #[error(transparent)]
     LockedMemory(#[from] tuning::LockedMemoryError),
     #[error(transparent)]
     Running(#[from] tuning::running::RunningError),

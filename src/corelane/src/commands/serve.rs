@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use server::logging::{self, LogFormat};
-use server::{ExecutorConfig, IoMode, Ready, ServerConfig, StorageConfig};
+use server::{ExecutorConfig, IoMode, Ready, ServerConfig, SpinConfig, Steering, StorageConfig};
 use tuning::{CacheFit, Host, LockDir, Placement};
 
 use super::Outcome;
@@ -24,6 +24,9 @@ pub fn run(args: &ServeArgs) -> Result<Outcome, CommandError> {
     raise_open_files();
     tuning::raise_locked_memory(server::LOCKED_MEMORY_BYTES)?;
     let mut host = Host::read()?;
+    if let Some(cpu) = config.server.control_cpu {
+        host.reserve_control(cpu)?;
+    }
     // The locks tell other brokers which CPUs are taken for as long as this one runs.
     let (placement, locks) = tuning::place(&config.server.cores, &mut host, LockDir::of_host())?;
     for warning in &placement.warnings {
@@ -63,7 +66,6 @@ fn cache_bytes(config: &Config, host: &Host, cores: usize) -> Result<u64, Comman
 fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> ServerConfig {
     let Config { server, advertise, mesh, storage, executor, .. } = config;
     let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     ServerConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir: server.data_dir.clone(),
@@ -71,6 +73,11 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
         placement,
         shards: server.shards,
         direct_ports: server.direct_ports,
+        steering: match server.steering {
+            kind::SteeringMode::Off => Steering::Off,
+            kind::SteeringMode::IncomingCpu => Steering::IncomingCpu,
+        },
+        control_cpu: server.control_cpu,
         advertise_host: advertise.host.clone(),
         advertise_direct_base_port: advertise.direct_base_port,
         connections_per_core_max: server.connections_per_core_max,
@@ -86,6 +93,7 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
             pool_segments_max: storage.pool_segments_max,
             group_bytes: saturated(storage.group_bytes_max),
             writes_in_flight: storage.writes_in_flight,
+            device_writes_per_second: storage.device_writes_per_second,
             backlog_bytes: storage.backlog_bytes_max,
             cache_bytes,
             prepare_bytes: storage.prepare_bytes_at_start,
@@ -98,7 +106,10 @@ fn server_config(config: &Config, placement: Placement, cache_bytes: u64) -> Ser
             allow_volatile: storage.allow_volatile,
         },
         executor: ExecutorConfig {
-            spin_us: us(executor.spin),
+            spin: SpinConfig {
+                spin_ns: u64::try_from(executor.spin.as_nanos()).unwrap_or(u64::MAX),
+                adaptive: server.adaptive_spin,
+            },
             ring_entries: executor.ring_entries,
             receive_buffers: saturated(executor.receive_buffers),
             receive_buffer_bytes: saturated(executor.receive_buffer_bytes),

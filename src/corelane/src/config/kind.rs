@@ -28,7 +28,9 @@ impl TomlForm {
             Self::Integer => "a whole number, without quotes",
             Self::String => "text in quotes",
             Self::IntegerOrString => "a whole number, or text in quotes",
-            Self::Cores => "\"auto\", a number, or a list of CPUs such as [0, 2]",
+            Self::Cores => {
+                "\"auto\", \"per-numa-node\", a number, or a list of CPUs such as [0, 2]"
+            }
         }
     }
 }
@@ -76,6 +78,8 @@ pub struct Cores;
 pub struct Format;
 /// How the log's files are opened.
 pub struct Io;
+/// Who decides which core takes a connection.
+pub struct Steering;
 /// A value that may be missing; its text form is then empty.
 pub struct Optional<K>(PhantomData<K>);
 
@@ -216,7 +220,7 @@ impl Kind for Address {
 
 impl Kind for Cores {
     type Value = CoreRequest;
-    const NAME: &'static str = "auto, a count, or a list of CPUs";
+    const NAME: &'static str = "auto, per-numa-node, a count, or a list of CPUs";
     const FORM: TomlForm = TomlForm::Cores;
 
     fn parse(text: &str) -> Result<CoreRequest, String> {
@@ -285,6 +289,34 @@ impl Kind for Io {
         match value {
             IoMode::Auto => "auto".to_owned(),
             IoMode::Direct => "direct".to_owned(),
+        }
+    }
+}
+
+/// Who decides which core takes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SteeringMode {
+    Off,
+    IncomingCpu,
+}
+
+impl Kind for Steering {
+    type Value = SteeringMode;
+    const NAME: &'static str = "off or incoming-cpu";
+    const FORM: TomlForm = TomlForm::String;
+
+    fn parse(text: &str) -> Result<SteeringMode, String> {
+        match text {
+            "off" => Ok(SteeringMode::Off),
+            "incoming-cpu" => Ok(SteeringMode::IncomingCpu),
+            _ => Err(format!("{text:?} is neither off nor incoming-cpu")),
+        }
+    }
+
+    fn show(value: &SteeringMode) -> String {
+        match value {
+            SteeringMode::Off => "off".to_owned(),
+            SteeringMode::IncomingCpu => "incoming-cpu".to_owned(),
         }
     }
 }

@@ -5,8 +5,8 @@ use model::limits;
 
 use super::error::ConfigError;
 use super::kind::{
-    Address, Bounds, Bytes, Cores, Count, Flag, Format, Io, Kind, Optional, Path, Text, Time,
-    TomlForm, check,
+    Address, Bounds, Bytes, Cores, Count, Flag, Format, Io, Kind, Optional, Path, Steering, Text,
+    Time, TomlForm, check,
 };
 use super::layers::Layers;
 use super::units::{GIB, KIB, MIB, TIB};
@@ -145,7 +145,9 @@ options! {
         /// Address that clients connect to. Beyond loopback it needs allow_anonymous.
         listen: Address = "127.0.0.1:7300", Bounds::ANY, Restart;
         /// Cores to run: "auto" takes every CPU that the affinity mask and the CPU quota allow;
-        /// a number takes so many; a list such as "0-3,8" takes these CPUs (one alone: "3-3").
+        /// a number takes so many; a list such as "0-3,8" takes these CPUs (one alone: "3-3");
+        /// "per-numa-node" takes as many CPUs of every NUMA node as the smallest has, and binds
+        /// each core's memory to its node.
         cores: Cores = "auto", Bounds::ANY, Restart;
         /// Shards of a new data directory; fixed for its life. Not set: as many as cores.
         shards: Optional<Count<u16>> = "", Bounds::within(1, limits::SHARDS_MAX as u64), Restart;
@@ -169,6 +171,18 @@ options! {
         /// Bytes of half-received frames that one core holds for all its connections. Those that
         /// wait for room there may hold as much again.
         partial_frame_bytes_per_core: Bytes = "64MiB", Bounds::within(FRAME, 16 * GIB), Restart;
+        /// Who decides which core takes a connection to the shared address: "off" is chance, then
+        /// the number of connections of each core; "incoming-cpu" is the CPU that the kernel
+        /// receives it on, which serves its queue of the network card. Needs pinned cores.
+        steering: Steering = "off", Bounds::ANY, Restart;
+        /// CPU of the threads that are no core (signals, start and stop, helpers of executors).
+        /// Cores keep off it unless they are listed one by one. Not set: any.
+        control_cpu: Optional<Count<u32>> = "", Bounds::within(0, 1023), Restart;
+        /// Let an idle core look for work, instead of sleeping, while work is near: while a log
+        /// write is under way or requests follow one another closely, as judged by the pauses just
+        /// past. Never longer than executor.spin, or 200us where that is 0. Saves the wake-up of a
+        /// few clients that wait for each reply, for CPU time; only on pinned cores.
+        adaptive_spin: Flag = "false", Bounds::ANY, Restart;
         /// Time to finish what is in flight when asked to stop.
         shutdown_timeout: Time = "5s", Bounds::within(100 * MS, 600 * S), Restart;
     }
@@ -202,6 +216,11 @@ options! {
             Bounds::within(64 * KIB, 16 * MIB).multiple_of(4 * KIB), Restart;
         /// Log writes of a shard that are under way at once.
         writes_in_flight: Count<u32> = "4", Bounds::within(1, 64), Restart;
+        /// Writes a second that all shards on one device make together; small groups wait and grow
+        /// rather than exceed it. Set it a little below what the device or its control group
+        /// allows. Not set: no bound.
+        device_writes_per_second: Optional<Count<u32>> = "",
+            Bounds::within(50, 10_000_000), Restart;
         /// Bytes that wait for the disk before a shard takes no more, for each shard; a quarter of
         /// a segment at most.
         backlog_bytes_max: Bytes = "64MiB", Bounds::within(FRAME, 16 * GIB), Restart;
@@ -233,7 +252,7 @@ options! {
     /// The executor of each core. The defaults suit; measure before changing them.
     executor: ExecutorConfig {
         /// How long an idle core looks for work before it sleeps. Costs CPU, saves wake-ups; only
-        /// on pinned cores.
+        /// on pinned cores. With server.adaptive_spin: the longest that it looks.
         spin: Time = "0", Bounds::within(0, S), Restart;
         /// Submission entries of a core's io_uring.
         ring_entries: Count<u32> = "4096", Bounds::within(256, 32_768).power_of_two(), Restart;

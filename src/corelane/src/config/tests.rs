@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tuning::CoreRequest;
 
-use super::kind::LogFormat;
+use super::kind::{LogFormat, SteeringMode};
 use super::options::OptionSpec;
 use super::*;
 
@@ -41,6 +41,9 @@ fn defaults_are_good_and_as_documented() {
     assert_eq!(config.server.in_flight_bytes_per_connection, 32 << 20);
     assert_eq!(config.server.partial_frame_bytes_per_core, 64 << 20);
     assert_eq!(config.server.shutdown_timeout, Duration::from_secs(5));
+    assert_eq!((config.server.steering, config.server.control_cpu), (SteeringMode::Off, None));
+    assert!(!config.server.adaptive_spin);
+    assert_eq!(config.storage.device_writes_per_second, None);
     assert_eq!((config.advertise.host, config.advertise.direct_base_port), (None, None));
     assert_eq!(config.mesh.depth, 4096);
     assert_eq!(config.storage.segment_bytes, 256 << 20);
@@ -190,6 +193,11 @@ fn wrong_values_say_key_value_range_and_place() {
         ("mesh.depth = 1000", &["a power of two"]),
         ("log.format = 'xml'", &["neither text nor json"]),
         ("executor.spin = '2s'", &["0 to 1s"]),
+        ("server.cores = 'per-socket'", &["per-numa-node", "auto"]),
+        ("server.steering = 'rss'", &["off", "incoming-cpu"]),
+        ("server.control_cpu = 4096", &["0 to 1023"]),
+        ("server.adaptive_spin = 'yes'", &["true or false"]),
+        ("storage.device_writes_per_second = 10", &["50 to 10000000"]),
     ] {
         let problem = toml_problem(toml);
         for part in parts {

@@ -32,6 +32,7 @@ mod slow_disk;
 mod small_disk;
 mod stop;
 mod tune;
+mod tuned;
 mod unfinished;
 mod verify;
 mod wire;

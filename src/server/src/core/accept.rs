@@ -123,7 +123,9 @@ impl Core {
         match least {
             Some((_, core)) if self.drains.is_on(own) => core,
             Some((least, core))
-                if which == SHARED && is_overloaded(admission.connections_of(own), least) =>
+                if which == SHARED
+                    && !self.config.steered
+                    && is_overloaded(admission.connections_of(own), least) =>
             {
                 core
             }

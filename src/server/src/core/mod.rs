@@ -10,9 +10,11 @@ mod borders;
 mod drain;
 mod frames;
 mod gather;
+mod idle;
 mod messages;
 mod operators;
 mod produce;
+mod rest;
 mod run;
 mod shutdown;
 mod sockets;
@@ -25,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use borders::{PANICKED, panicked_rejection};
+pub use idle::SpinConfig;
 use model::reply::CoreStatus;
 use model::{CoreId, ErrorCode, Rejection, ShardId};
 use ring::Ring;
@@ -35,6 +38,7 @@ use crate::facts::ServerFacts;
 
 use crate::clock::Clock;
 use crate::connection::ConnectionTable;
+use crate::memory::MemoryNode;
 use crate::message::ConnectionId;
 use crate::metadata::Metadata;
 use crate::outbox::Outbox;
@@ -70,11 +74,16 @@ pub struct CoreConfig {
     pub shutdown_timeout_ns: u64,
     /// A connection of an operator that asks nothing for so long is asked to leave.
     pub operator_idle_ns: u64,
+    pub spin: SpinConfig,
+    /// The kernel has chosen this core for what it accepts: nothing is passed on for balance.
+    pub steered: bool,
+    pub memory: Option<MemoryNode>,
 }
 
 /// Everything one core owns.
 pub struct Core {
     config: CoreConfig,
+    idle: idle::Idle,
     ring: Ring,
     clock: Clock,
     map: ShardMap,

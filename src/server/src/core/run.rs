@@ -15,12 +15,14 @@ use wal::WalConfig;
 
 use super::borders::{TopicKeeper, guarded};
 use super::gather::Gathers;
+use super::idle::Idle;
 use super::{Core, CoreConfig, Counters, Listener, ShardSlot, shutdown::Shutdown};
 use crate::bounds::TICK_MS;
 use crate::clock::Clock;
 use crate::connection::ConnectionTable;
 use crate::coordinator::Coordinator;
 use crate::facts::ServerFacts;
+use crate::memory::{MemoryNode, MemoryPlace};
 use crate::mesh::{Mesh, MeshEnd};
 use crate::message::{Message, ShardReport};
 use crate::metadata::Metadata;
@@ -29,6 +31,7 @@ use crate::placement::ShardMap;
 use crate::shard::{OpenShard, ShardHost, open_shard};
 use crate::stages::StageTimes;
 use crate::token::Token;
+use crate::write_budget::WriteBudget;
 
 /// A core with nothing to do looks at its clock this much less often.
 const IDLE_TICKS: u64 = 10;
@@ -66,6 +69,7 @@ pub struct ShardStart {
     pub refused: Option<String>,
     pub wal: WalConfig,
     pub retention_check_ms: u64,
+    pub write_budget: Option<Arc<WriteBudget>>,
     pub create: bool,
 }
 
@@ -75,6 +79,7 @@ pub enum CoreEvent {
     /// Has opened its shards and knows all topics; waits for leave to serve.
     Opened {
         unavailable: Vec<(ShardId, String)>,
+        memory: MemoryPlace,
     },
     /// Takes connections. `topics`: how many there are.
     Serving {
@@ -113,6 +118,7 @@ struct CoreLoop {
     core: Core,
     events: Sender<CoreEvent>,
     stage: Stage,
+    memory: MemoryPlace,
 }
 
 /// How far a core's start has come.
@@ -125,6 +131,8 @@ enum Stage {
 
 impl CoreLoop {
     fn open(start: CoreStart) -> Result<Self, String> {
+        // Before anything large is made.
+        let memory = MemoryNode::settle(start.config.memory);
         let mut ring = Ring::new(&start.ring).map_err(|error| error.to_string())?;
         let core = start.config.core;
         let cores = start.map.cores().count();
@@ -148,8 +156,10 @@ impl CoreLoop {
         metadata.set_cores(start.addresses);
         let coordinator = (start.map.core_of(ShardId(0)) == core)
             .then(|| TopicKeeper::Works(Box::new(Coordinator::new(start.map))));
+        let idle = Idle::new(start.config.spin, start.config.cpu.is_some());
         let mut core = Core {
             config: start.config,
+            idle,
             ring,
             clock,
             map: start.map,
@@ -191,7 +201,7 @@ impl CoreLoop {
             core.on_completion(completion);
         }
         core.arm_tick();
-        Ok(Self { core, events: start.events, stage: Stage::Opening })
+        Ok(Self { core, events: start.events, stage: Stage::Opening, memory })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -208,11 +218,8 @@ impl CoreLoop {
             // Starting and stopping take steps of their own after each turn.
             let settled = self.stage == Stage::Serving && !self.core.shutdown.under_way();
             let again = turn.more || turn.worked && !settled;
-            if !again && self.core.out.mesh.park() {
-                // Hands over what was queued and sleeps, in one call of the ring itself; see
-                // docs/decisions/0005.
-                self.core.ring.wait(None)?;
-                self.core.out.mesh.unpark();
+            if !again {
+                self.core.rest()?;
             }
         }
         self.core.last_sends();
@@ -223,8 +230,8 @@ impl CoreLoop {
     fn step_start(&mut self) {
         if self.stage == Stage::Opening && self.core.metadata.is_complete() {
             self.stage = Stage::Opened;
-            let unavailable = self.unavailable();
-            let _ = self.events.send(CoreEvent::Opened { unavailable });
+            let (unavailable, memory) = (self.unavailable(), self.memory);
+            let _ = self.events.send(CoreEvent::Opened { unavailable, memory });
         }
         if self.stage == Stage::Opened && self.core.facts.may_serve() {
             self.stage = Stage::Serving;
@@ -261,6 +268,7 @@ fn open_one(
         volatile: shard.volatile,
         wal: shard.wal,
         retention_check_ms: shard.retention_check_ms,
+        write_budget: shard.write_budget,
         create: shard.create,
     };
     let opened = match shard.refused {

@@ -27,6 +27,8 @@ pub struct DiskState {
     steps: AHashMap<Ticket, Step>,
     /// Ended, not yet told to the log.
     ended: VecDeque<Completion>,
+    /// Writes handed to the kernel so far, as the device counts them.
+    writes: u64,
     /// For when clients have taken all other descriptors.
     spares: Spares,
     #[cfg(test)]
@@ -85,10 +87,16 @@ impl DiskState {
             files: AHashMap::new(),
             steps: AHashMap::new(),
             ended: VecDeque::new(),
+            writes: 0,
             spares,
             #[cfg(test)]
             faults: Default::default(),
         })
+    }
+
+    /// Writes so far; one that the device takes in several parts counts as so many.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// The next action that has ended.
@@ -256,6 +264,9 @@ pub struct RingDevice<'a> {
     pub others: &'a mut Vec<RingCompletion>,
 }
 
+/// What the kernel hands to a device as one write at least: a megabyte of pages that lie together.
+const WRITE_BYTES_MAX: usize = 1 << 20;
+
 const READ_WRITE: i32 = libc::O_RDWR | libc::O_DSYNC;
 
 impl RingDevice<'_> {
@@ -310,6 +321,7 @@ impl LogDevice for RingDevice<'_> {
                 self.disk.open_file(self.ring, ticket, step);
             }
             Action::Write { file, offset, data } => {
+                self.disk.writes += data.len().div_ceil(WRITE_BYTES_MAX) as u64;
                 if let Some(raw) = self.on_file(ticket, file, "write") {
                     self.ring.write_at(token, raw, offset, data);
                 }

@@ -6,6 +6,7 @@ mod acks;
 mod checkpoint;
 mod device;
 mod open;
+mod pace;
 mod pending;
 mod pin;
 mod reader_table;
@@ -45,6 +46,8 @@ pub struct ShardHost {
     wal: Wal,
     engine: Engine,
     disk: DiskState,
+    /// The share in the device's write budget, where it has one.
+    pace: Option<pace::Pace>,
     /// The data lies in memory: no acknowledgement says `durable`.
     volatile: bool,
     /// Replies that wait for the log.
@@ -143,7 +146,7 @@ impl ShardHost {
         out: &mut Outbox,
     ) -> bool {
         self.time_appends(clock, stages);
-        self.with_log(ring, |wal, device| wal.commit(device));
+        self.write_out(ring);
         self.note_undurable(clock);
         self.pending.seal();
         self.time_durable(clock, stages);
@@ -156,9 +159,14 @@ impl ShardHost {
             more = true;
         }
         self.time_appends(clock, stages);
-        self.with_log(ring, |wal, device| wal.commit(device));
+        self.write_out(ring);
         self.pending.seal();
         more
+    }
+
+    /// Whether a write of the log is under way.
+    pub fn is_writing(&self) -> bool {
+        self.wal.in_flight() > 0
     }
 
     /// Every few milliseconds.

@@ -1,6 +1,7 @@
 //! Opening a shard: its log is replayed into a new engine. Blocking; done before anything is served.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use model::{EntryHead, Lsn, ShardId, StreamId};
 use ring::{Completion as RingCompletion, Ring};
@@ -8,9 +9,10 @@ use shards::{Engine, EngineConfig, ReplayError};
 use wal::{Fold, Wal, WalConfig};
 
 use super::{DiskState, RingDevice, ShardHost};
-use super::{pending::Pending, reader_table::Readers, retention::Retention};
+use super::{pace::Pace, pending::Pending, reader_table::Readers, retention::Retention};
 use crate::budgets::waiting_bytes_max;
 use crate::message::{PartitionSpec, ReportedPartition};
+use crate::write_budget::WriteBudget;
 
 /// What is needed to open one shard.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct OpenShard<'a> {
     pub volatile: bool,
     pub wal: WalConfig,
     pub retention_check_ms: u64,
+    /// Of the device that the shard's files lie on, where there is one.
+    pub write_budget: Option<Arc<WriteBudget>>,
     /// The data directory is new: the shard has no log yet.
     pub create: bool,
 }
@@ -70,7 +74,7 @@ pub fn open_shard(
         Wal::create(&mut device, &order.wal)?;
     }
     let mut fold = EngineFold { engine: &mut engine };
-    let (wal, recovered) = Wal::open(&mut device, order.wal, &mut fold)?;
+    let (mut wal, recovered) = Wal::open(&mut device, order.wal, &mut fold)?;
     tracing::info!(
         shard = %order.id,
         last_lsn = %recovered.last_lsn,
@@ -81,11 +85,16 @@ pub fn open_shard(
     );
     let durable = wal.durable_lsn();
     engine.commit(durable);
+    let pace = order.write_budget.map(|budget| {
+        wal.ask_before_blocks();
+        Pace::new(budget, disk.writes())
+    });
     Ok(ShardHost {
         id: order.id,
         wal,
         engine,
         disk,
+        pace,
         volatile: order.volatile,
         pending: Pending::default(),
         taken: Pending::default(),

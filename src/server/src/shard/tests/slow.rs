@@ -1,6 +1,8 @@
 //! A disk that does not answer: publishes end at their deadline, memory is bounded, the shard is
 //! marked, and all goes on when it answers again.
 
+use std::sync::Arc;
+
 use model::reply::ShardHealth;
 use model::{
     AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Reply, ShardId, Stage,
@@ -19,14 +21,15 @@ use crate::outbox::Outbox;
 use crate::shard::{OpenShard, RingDevice, ShardHost, open_shard};
 use crate::stages::StageTimes;
 use crate::token::Token;
+use crate::write_budget::WriteBudget;
 
 const MS: u64 = 1_000_000;
 const DEADLINE_MS: u32 = 500;
 
-struct Bench {
+pub(super) struct Bench {
     ring: Ring,
-    host: ShardHost,
     stages: StageTimes,
+    pub(super) host: ShardHost,
     out: Outbox,
     partition: PartitionHandle,
     now_ms: u64,
@@ -36,6 +39,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_budget(None)
+    }
+
+    pub(super) fn with_budget(write_budget: Option<Arc<WriteBudget>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut ring = Ring::new(&RingConfig::default()).unwrap();
         let order = OpenShard {
@@ -54,6 +61,7 @@ impl Bench {
                 ..WalConfig::default()
             },
             retention_check_ms: 1_000,
+            write_budget,
             create: true,
         };
         let mut host = open_shard(&mut ring, order, &mut Vec::new()).unwrap();
@@ -103,6 +111,18 @@ impl Bench {
         self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
     }
 
+    /// What a core does in one turn, without waiting for the disk.
+    pub(super) fn quick_turn(&mut self) {
+        let clock = Clock::at(self.now_ms * MS);
+        self.ring.submit().unwrap();
+        while let Some(completion) = self.ring.next() {
+            if let Token::Disk { ticket, .. } = Token::decode(completion.token()) {
+                self.host.on_disk(&mut self.ring, ticket, completion);
+            }
+        }
+        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
+    }
+
     fn hold(&mut self) {
         self.host.disk.faults.holds_writes = true;
     }
@@ -117,7 +137,7 @@ impl Bench {
         }
     }
 
-    fn publish(&mut self, bytes: usize) {
+    pub(super) fn publish(&mut self, bytes: usize) {
         let mut builder = BatchBuilder::new();
         builder.append(1, None, Some(&vec![b'x'; bytes]), []).unwrap();
         let batch = builder.finish(None);
@@ -141,7 +161,7 @@ impl Bench {
     }
 
     /// Acknowledged, and refused with their codes.
-    fn answers(&mut self) -> (u32, Vec<ErrorCode>) {
+    pub(super) fn answers(&mut self) -> (u32, Vec<ErrorCode>) {
         let (mut acknowledged, mut refused) = (0, Vec::new());
         while let Some(message) = self.out.take_local() {
             match message {
