@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("offline", &["model", "protocol", "wal", "shards"]),
     ("bench", &["model", "protocol", "ring", "client", "tuning"]),
     ("load-test", &["model", "protocol", "ring", "client", "tuning"]),
+    ("peers", &["client", "bench"]),
     ("fuzz-targets", &["model", "protocol", "wal", "shards", "client", "tuning"]),
 ];
 /// The binary may use all.

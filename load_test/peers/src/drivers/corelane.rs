@@ -1,0 +1,122 @@
+//! Corelane through its own client on tokio.
+
+use client::{AckLevel, Client, Message, StartPosition};
+
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use crate::peer::Level;
+
+/// Room in a batch beside the payloads, for each message.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+/// What a batch may have without being asked: the client's own default.
+const BATCH_BYTES_MIN: usize = 256 * 1024;
+/// What the server may send ahead to one consumer.
+const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
+
+pub struct Corelane {
+    address: String,
+    ack: AckLevel,
+    control: Client,
+}
+
+impl Corelane {
+    pub async fn connect(address: &str, level: Level) -> Result<Self, DriverError> {
+        let control = connect(address).await?;
+        let ack = match level {
+            Level::Durable => AckLevel::Durable,
+            Level::Memory => AckLevel::Memory,
+        };
+        Ok(Self { address: address.to_owned(), ack, control })
+    }
+}
+
+async fn connect(address: &str) -> Result<Client, DriverError> {
+    Client::connect(address).await.map_err(DriverError::of("connect to Corelane"))
+}
+
+impl Broker for Corelane {
+    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let created = self.control.create_topic(topic).partitions(1).send().await;
+            created.map(drop).map_err(DriverError::of("create a topic"))
+        })
+    }
+
+    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let deleted = self.control.delete_topic(topic).await;
+            deleted.map_err(DriverError::of("delete a topic"))
+        })
+    }
+
+    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+        Box::pin(async move {
+            let client = connect(&self.address).await?;
+            let request_bytes = shape.batch * (shape.size + RECORD_OVERHEAD_BYTES);
+            let producer = client
+                .producer()
+                .ack(self.ack)
+                .batch_bytes(request_bytes.max(BATCH_BYTES_MIN) as u32)
+                .build()
+                .map_err(DriverError::of("make a producer"))?;
+            let sender = Sender { _client: client, producer, topic: topic.to_owned() };
+            Ok(Box::new(sender) as Box<dyn Producer>)
+        })
+    }
+
+    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+        Box::pin(async move {
+            let client = connect(&self.address).await?;
+            let consumer = client.consumer(topic).start(StartPosition::First);
+            let consumer = consumer.credit_bytes(CREDIT_BYTES).build().await;
+            let consumer = consumer.map_err(DriverError::of("subscribe"))?;
+            Ok(Box::new(Receiver { _client: client, consumer }) as Box<dyn Consumer>)
+        })
+    }
+}
+
+struct Sender {
+    /// Its connection is the producer's.
+    _client: Client,
+    producer: client::Producer,
+    topic: String,
+}
+
+impl Producer for Sender {
+    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let mut deliveries = Vec::with_capacity(messages.count());
+            for payload in messages.iter() {
+                let sent = self.producer.send(Message::new(&self.topic).value(&payload)).await;
+                deliveries.push(sent.map_err(DriverError::of("publish"))?);
+            }
+            for delivery in deliveries {
+                delivery.await.map_err(DriverError::of("publish"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+struct Receiver {
+    _client: Client,
+    consumer: client::Consumer,
+}
+
+impl Consumer for Receiver {
+    fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Ok(first) = tokio::time::timeout(PATIENCE, self.consumer.next()).await else {
+                return Ok(());
+            };
+            let mut next = Some(first);
+            while let Some(record) = next {
+                let record = record.ok_or(DriverError::Ended)?;
+                let record = record.map_err(DriverError::of("read"))?;
+                each(record.value().unwrap_or_default());
+                // The rest of what has arrived, without waiting.
+                next = futures_util::FutureExt::now_or_never(self.consumer.next());
+            }
+            Ok(())
+        })
+    }
+}
