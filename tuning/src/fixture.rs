@@ -12,7 +12,9 @@ pub struct Fixture {
 impl Fixture {
     /// `cpus` CPUs and nothing said of cores or nodes.
     pub fn flat(cpus: u32) -> Self {
-        let host = Self { folder: tempfile::tempdir().unwrap() };
+        // Hundreds of small files: in memory where that can be.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let host = Self { folder: folder.unwrap() };
         host.write("sys/devices/system/cpu/online", &format!("0-{}\n", cpus - 1));
         host.allow(&format!("0-{}", cpus - 1));
         host.write("proc/meminfo", "MemTotal:        8388608 kB\nMemFree: 1 kB\n");

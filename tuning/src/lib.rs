@@ -4,8 +4,10 @@
 //! It chooses CPUs for cores and sizes budgets; it starts no executor and knows nothing of topics,
 //! shards or the log.
 
+pub mod advice;
 pub mod block_device;
 pub mod caches;
+pub mod ceilings;
 pub mod cgroup;
 pub mod check;
 pub mod control;
@@ -22,6 +24,7 @@ pub mod medium;
 pub mod memory;
 pub mod mounts;
 pub mod nic;
+pub mod peer_test;
 pub mod pin;
 pub mod placement;
 pub mod running;
@@ -36,6 +39,7 @@ mod fixture_devices;
 mod aligned;
 mod scratch_file;
 
+pub use ceilings::{Ceilings, CeilingsError};
 pub use control::ControlCpuError;
 pub use cpu_locks::{CpuLocks, LockDir, place};
 pub use cpu_set::CpuSet;

@@ -12,6 +12,9 @@ use crate::config::units;
 
 pub const DEFAULT_SERVER: &str = "127.0.0.1:7300";
 const DEFAULT_PORT: u16 = 7300;
+/// Bounds of the time that `tune` measures.
+const MEASURING_MIN: Duration = Duration::from_millis(100);
+const MEASURING_MAX: Duration = Duration::from_secs(600);
 
 /// `host`, `host:port`, `1.2.3.4:port` or `[v6]:port`; gives it with the port.
 pub fn server_address(text: &str) -> Result<String, String> {
@@ -33,6 +36,23 @@ pub fn server_address(text: &str) -> Result<String, String> {
     };
     let port_is_good = port.parse::<u16>().is_ok_and(|port| port != 0);
     if host_is_good && port_is_good { Ok(text.to_owned()) } else { Err(refused()) }
+}
+
+/// The address of a peer of a measurement, with its port.
+pub fn peer_address(text: &str) -> Result<String, String> {
+    let address = server_address(text)?;
+    if address == text {
+        return Ok(address);
+    }
+    Err("name the port as well, such as 10.0.0.2:7400".to_owned())
+}
+
+/// How long is measured; a bare number is seconds.
+pub fn measuring(text: &str) -> Result<Duration, String> {
+    match wait(text)? {
+        time if (MEASURING_MIN..=MEASURING_MAX).contains(&time) => Ok(time),
+        _ => Err("100ms to 10m are allowed".to_owned()),
+    }
 }
 
 /// An address as above, or a process id.

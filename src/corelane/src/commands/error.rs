@@ -21,6 +21,20 @@ pub enum CommandError {
     #[error(transparent)]
     LockedMemory(#[from] tuning::LockedMemoryError),
     #[error(transparent)]
+    DiskTest(#[from] tuning::disk_matrix::MatrixError),
+    #[error(transparent)]
+    LoopbackTest(#[from] tuning::loopback_test::LoopbackTestError),
+    #[error(transparent)]
+    PeerTest(#[from] tuning::peer_test::PeerTestError),
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot catch Ctrl-C: {0}")]
+    Signals(io::Error),
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+    #[error("{} is there already; give --force to write over it, or another --out", path.display())]
+    Exists { path: PathBuf },
+    #[error(transparent)]
     Running(#[from] tuning::running::RunningError),
     #[error(transparent)]
     Find(#[from] tuning::running::FindError),

@@ -43,6 +43,10 @@ impl Layers {
         self.given.get(key).map_or(default, |given| &given.text)
     }
 
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
     pub fn source(&self, key: &str) -> Source {
         self.given.get(key).map_or(Source::Default, |given| given.source.clone())
     }

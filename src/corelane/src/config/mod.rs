@@ -23,8 +23,10 @@ pub use error::ConfigError;
 pub use error::Source;
 pub use layers::FlagValue;
 pub use options::Config;
+pub use show::Setting;
 
 use layers::Layers;
+use options::OptionSpec;
 
 /// A checked configuration that remembers where each value came from.
 #[derive(Debug)]
@@ -55,6 +57,18 @@ pub fn check_file(file: &Path) -> Result<Loaded, ConfigError> {
     load(Some(file), [], &[])
 }
 
+/// Checks a text by itself, as it would be read from a file.
+pub fn check_text(text: &str) -> Result<Loaded, ConfigError> {
+    let mut layers = Layers::default();
+    layers.add_toml(Path::new("the written file"), text)?;
+    finish(layers)
+}
+
+/// A file with these settings, each with its reason, below `head`, which becomes a comment.
+pub fn written(head: &str, settings: &[Setting]) -> String {
+    show::written(head, settings)
+}
+
 /// A file with every option, its default and what it does.
 pub fn sample() -> String {
     show::sample()
@@ -71,6 +85,23 @@ impl Loaded {
     /// configuration.
     pub fn show(&self) -> String {
         show::effective(&self.layers)
+    }
+
+    /// Whether `key` has another value than its default by the file, a variable or a flag.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.layers.is_given(key)
+    }
+
+    /// What the file, variables and flags set, each with where.
+    pub fn set(&self) -> Vec<Setting> {
+        let given = options::all().map(OptionSpec::key).filter(|key| self.is_set(key));
+        given
+            .map(|key| Setting {
+                value: self.layers.effective_text(&key, "").to_owned(),
+                why: format!("as set by {}", self.layers.source(&key)),
+                key,
+            })
+            .collect()
     }
 
     /// Where the value of `key` came from.

@@ -30,6 +30,62 @@ pub fn sample() -> String {
     text
 }
 
+/// One option with a value and the reason for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    /// In the option's own text form.
+    pub value: String,
+    pub why: String,
+}
+
+/// Comments are broken before this many characters.
+const COMMENT_WIDTH: usize = 98;
+
+/// The settings below a head; keys that are no options are left out.
+pub fn written(head: &str, settings: &[Setting]) -> String {
+    let mut text = String::new();
+    for line in head.lines() {
+        push_wrapped(&mut text, line);
+    }
+    for group in GROUPS {
+        let mut title = format!("\n[{}]\n", group.name);
+        for option in group.options {
+            let key = option.key();
+            let Some(setting) = settings.iter().find(|setting| setting.key == key) else {
+                continue;
+            };
+            text.push_str(&std::mem::take(&mut title));
+            text.push('\n');
+            push_wrapped(&mut text, &setting.why);
+            text.push_str(&format!("{} = {}\n", option.name, toml_value(option, &setting.value)));
+        }
+    }
+    text
+}
+
+/// As comment lines; what was indented stays so.
+fn push_wrapped(text: &mut String, line: &str) {
+    let indent = line.len() - line.trim_start().len();
+    let mut column = 0;
+    for word in line.split_whitespace() {
+        let length = word.chars().count();
+        if column == 0 || column + 1 + length > COMMENT_WIDTH {
+            if column > 0 {
+                text.push('\n');
+            }
+            text.push_str(&format!("# {:indent$}", ""));
+            column = 2 + indent;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push_str(if column == 0 { "#\n" } else { "\n" });
+}
+
 /// The values in effect, each with its source.
 pub fn effective(layers: &Layers) -> String {
     let mut text = String::new();

@@ -1,9 +1,12 @@
 //! `corelane tune` on this machine, on a made-up one, and on a live broker.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use crate::harness::{Launch, corelane, folder};
+use rustix::process::Signal;
+
+use crate::harness::{Launch, Running, corelane, folder, wait_for};
 
 /// The exit code says the verdict, whatever this machine is like.
 #[test]
@@ -105,4 +108,106 @@ fn a_live_broker_is_found_by_address_and_by_process() {
     let other = corelane(&["tune", "check", "--running", &std::process::id().to_string()]);
     assert_eq!(other.code, Some(2));
     assert!(other.stderr.contains("not corelane"), "{other:?}");
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn the_disk_is_measured_and_nothing_stays() {
+    let folder = folder();
+    let place = folder.path().to_str().unwrap();
+    let words = ["tune", "disk", "--folder", place, "--size", "64MiB", "--time", "1s"];
+    let run = corelane(&[&words[..], &["--output", "json"]].concat()).ok();
+    let disk = &run.json()["disk"];
+    let cells = disk["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 31);
+    assert!(cells.iter().all(|cell| cell["per_s"].as_f64().unwrap() > 0.0), "{cells:?}");
+    assert_eq!(disk["interrupted"], false);
+    assert!(is_empty(folder.path()));
+    let text = corelane(&words).ok();
+    assert!(text.text().contains("direct reads at random"), "{text:?}");
+    for bad in [["--size", "1MiB"], ["--folder", "/no/such"]] {
+        let sentence = corelane(&["tune", "disk", bad[0], bad[1]]).failed();
+        assert!(sentence.contains(bad[0]), "{sentence}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_measurement_with_what_it_has() {
+    let folder = folder();
+    let place = folder.path().to_str().unwrap();
+    let words = ["tune", "disk", "--folder", place, "--size", "64MiB", "--time", "10m"];
+    let running = Running::start(&words, &[]);
+    // Its signals are caught before it opens its files.
+    let fds = format!("/proc/{}/fd", running.child.id());
+    wait_for("the test's file", || {
+        let links =
+            fs::read_dir(&fds).ok()?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        links.into_iter().find(|link| link.starts_with(place))
+    });
+    running.signal(Signal::INT);
+    let run = running.finish();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.text().contains("INTERRUPTED"), "{run:?}");
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn the_network_is_measured_against_a_listener() {
+    let mut listener = Running::start_unread(&["tune", "net", "--listen", "127.0.0.1:0"], &[]);
+    let mut line = String::new();
+    let stdout = listener.child.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(';').next());
+    let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+    let words = ["tune", "net", "--peer", address, "--time", "200ms", "--output", "json"];
+    let seen = corelane(&words).ok().json();
+    let figures = &seen["peer"]["figures"];
+    for figure in ["stream_out_bytes_per_s", "stream_in_bytes_per_s"] {
+        assert!(figures[figure].as_f64().unwrap() > 0.0, "{seen}");
+    }
+    assert!(figures["round_trip_64b_us"]["p50"].as_f64().unwrap() > 0.0, "{seen}");
+    listener.signal(Signal::TERM);
+    assert_eq!(listener.finish().code, Some(0));
+    let nobody = corelane(&["tune", "net", "--peer", address]).failed();
+    assert!(nobody.contains("tune net --listen"), "{nobody}");
+}
+
+#[test]
+fn a_written_configuration_is_good_and_serves_and_tells_its_ceilings() {
+    let folder = folder();
+    let out = folder.path().join("corelane.toml");
+    let data_dir = folder.path().join("data");
+    let (place, data) = (out.to_str().unwrap(), data_dir.to_str().unwrap());
+    let short = ["--size", "64MiB", "--time", "1s"];
+    let words = ["tune", "write", "--data-dir", data, "--listen", "127.0.0.1:0", "--out", place];
+    let words = [&words[..], &short].concat();
+    let run = corelane(&words).ok();
+    assert!(run.text().contains("corelane serve --config"), "{run:?}");
+    corelane(&["config", "check", place]).ok();
+    let toml = fs::read_to_string(&out).unwrap();
+    for key in ["cores = ", "group_bytes_max = ", "writes_in_flight = ", "cache_bytes = "] {
+        assert!(toml.contains(&format!("\n{key}")), "{key} is not in\n{toml}");
+    }
+    let ceilings = tuning::Ceilings::read(&tuning::Ceilings::path_beside(&out)).unwrap();
+    assert!(ceilings.predicted.publish_1k_per_s > 0.0, "{ceilings:?}");
+    assert!(ceilings.predicted.publish_1k_lockstep_p50_us > 0.0, "{ceilings:?}");
+    let again = corelane(&words).failed();
+    assert!(again.contains("--force"), "{again}");
+    corelane(&[&words[..], &["--force"]].concat()).ok();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "temporary files are left");
+
+    // What was set by hand is kept.
+    let by_hand = ["--config", place, "--cores", "1"];
+    let set = [("CORELANE_STORAGE_WRITES_IN_FLIGHT", "7")];
+    let run = Running::start(&[&["tune", "write"], &by_hand[..], &short].concat(), &set);
+    let printed = run.finish_with(b"").ok();
+    assert!(printed.text().contains("\nwrites_in_flight = 7\n"), "{printed:?}");
+    assert!(printed.text().contains("# as set by flag --cores\ncores = 1\n"), "{printed:?}");
+
+    let server = Launch::new(&data_dir).word("--config").word(place).start();
+    server.create("hello", 1);
+    server.stop();
 }
