@@ -2,17 +2,18 @@
 //! server's configuration; this module does not know what they do.
 
 use crate::ceilings::Measured;
-use crate::check::{Report, Subject};
+use crate::check::{Report, Severity, Subject};
 use crate::cpu_set::CpuSet;
 use crate::host::Host;
-use crate::placement::Placement;
+use crate::nic::{Nic, nics};
+use crate::placement::{CoreRequest, Placement, choose_cores};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// As good as the best: a smaller setting that comes so near is taken.
 const NEAR: f64 = 0.95;
 /// Bounds of the depth and of a group that are advised.
-const DEPTH_MIN: usize = 2;
+const DEPTH_MIN: usize = 4;
 const GROUP_BYTES_MIN: u64 = 256 * KIB;
 const GROUP_BYTES_MAX: u64 = MIB;
 /// Connections that a limit of open files leaves beside the logs.
@@ -48,6 +49,9 @@ pub struct Grounds<'a> {
 pub fn advise(grounds: &Grounds<'_>) -> Vec<Advice> {
     let mut advice = vec![cores(grounds)];
     advice.extend(connections(grounds));
+    advice.extend(steering(grounds));
+    advice.extend(control_cpu(grounds));
+    advice.extend(adaptive_spin(grounds));
     advice.push(group_bytes(grounds));
     advice.push(writes_in_flight(grounds));
     advice.extend(write_budget(grounds));
@@ -58,8 +62,16 @@ pub fn advise(grounds: &Grounds<'_>) -> Vec<Advice> {
 fn cores(grounds: &Grounds<'_>) -> Advice {
     let placement = grounds.placement;
     let pinned = placement.pinned();
-    let value = if pinned.is_empty() { placement.cores().to_string() } else { list_of(placement) };
     let nodes: CpuSet = placement.numa_nodes.iter().flatten().copied().collect();
+    let alike = choose_cores(&CoreRequest::PerNumaNode, grounds.host)
+        .is_ok_and(|per_node| per_node.warnings.is_empty() && per_node.cpus == placement.cpus);
+    let value = if pinned.is_empty() {
+        placement.cores().to_string()
+    } else if nodes.len() > 1 && alike {
+        "per-numa-node".to_owned()
+    } else {
+        list_of(placement)
+    };
     let where_ = match (grounds.host.topology.nodes().len(), nodes.len()) {
         (0 | 1, _) => "the machine has one NUMA node".to_owned(),
         (_, 0) => "not pinned, so on any NUMA node".to_owned(),
@@ -90,6 +102,53 @@ fn connections(grounds: &Grounds<'_>) -> Option<Advice> {
         why: format!(
             "the limit of open files is {limit}; raise it (LimitNOFILE=1048576) to have more"
         ),
+    })
+}
+
+/// Only where every core has a queue whose interrupt comes to its CPU.
+fn steering(grounds: &Grounds<'_>) -> Option<Advice> {
+    let pinned = grounds.placement.pinned();
+    if !grounds.subject.serves_network || pinned.is_empty() {
+        return None;
+    }
+    let fits = |nic: &Nic| {
+        let cpus: CpuSet = nic.irqs.iter().flat_map(|irq| irq.cpus.iter()).collect();
+        nic.is_up && pinned.without(&cpus).is_empty()
+    };
+    let nic = nics(&grounds.subject.roots).into_iter().find(fits)?;
+    Some(Advice {
+        key: "server.steering",
+        value: "incoming-cpu".to_owned(),
+        why: format!("{} has a queue that interrupts the CPU of each core", nic.name),
+    })
+}
+
+/// A CPU that may be used and runs no core.
+fn control_cpu(grounds: &Grounds<'_>) -> Option<Advice> {
+    let pinned = grounds.placement.pinned();
+    let left = grounds.host.allowed.without(&pinned);
+    let cpu = left.iter().next().filter(|_| !pinned.is_empty())?;
+    Some(Advice {
+        key: "server.control_cpu",
+        value: cpu.to_string(),
+        why: format!("CPUs {left} may be used and run no core"),
+    })
+}
+
+/// Looking for work takes CPU time, so only where no one else wants it.
+fn adaptive_spin(grounds: &Grounds<'_>) -> Option<Advice> {
+    let own = grounds
+        .report
+        .findings
+        .iter()
+        .any(|finding| finding.id == "cpu.isolation" && finding.severity == Severity::Good);
+    let pinned = !grounds.placement.pinned().is_empty();
+    (own && pinned).then(|| Advice {
+        key: "server.adaptive_spin",
+        value: "true".to_owned(),
+        why: "the cores' CPUs are kept free of other tasks, so that looking for work takes time \
+              from no one; a wake-up costs more"
+            .to_owned(),
     })
 }
 
@@ -177,7 +236,6 @@ mod tests {
     use crate::ceilings::WritePoint;
     use crate::check::{Place, check};
     use crate::fixture::Fixture;
-    use crate::placement::choose_cores;
 
     fn point(size_kib: u64, depth: usize, bytes_per_s: f64) -> WritePoint {
         WritePoint {
@@ -201,10 +259,12 @@ mod tests {
             place: Place::below(&host.proc(), &data_dir),
             data_dir,
             cores: "auto".parse().unwrap(),
-            serves_network: false,
+            control_cpu: None,
+            serves_network: true,
             connections_per_core_max: 10_000,
             locked_memory_needed: 0,
             writes_in_flight: 4,
+            device_writes_per_second: None,
             cache_bytes: 0,
             io_uring: None,
         };
@@ -239,10 +299,13 @@ mod tests {
     fn two_nodes_get_a_list_that_goes_round_them() {
         let advice = advised(&Fixture::well_kept(), None, Some(3000));
         let cores = advice.iter().find(|advice| advice.key == "server.cores").unwrap();
-        assert!(cores.value.starts_with("0,4,1,5"), "{cores:?}");
+        assert_eq!(cores.value, "per-numa-node");
         assert!(cores.why.contains("NUMA node 0,1 of 2"), "{cores:?}");
         assert_eq!(value(&advice, "storage.group_bytes_max"), Some("512KiB"));
-        assert_eq!(value(&advice, "storage.writes_in_flight"), Some("2"));
+        assert_eq!(value(&advice, "storage.writes_in_flight"), Some("4"));
+        assert_eq!(value(&advice, "server.steering"), Some("incoming-cpu"));
+        assert_eq!(value(&advice, "server.adaptive_spin"), Some("true"));
+        assert_eq!(value(&advice, "server.control_cpu"), None);
         assert_eq!(value(&advice, "storage.device_writes_per_second"), Some("2850"));
         assert_eq!(value(&advice, "server.connections_per_core_max"), None);
         assert_eq!(value(&advice, "storage.cache_bytes"), Some("2048MiB"));
@@ -258,6 +321,9 @@ mod tests {
         let advice = advised(&Fixture::well_kept(), Some(20_000), None);
         assert_eq!(value(&advice, "server.connections_per_core_max"), Some("994"));
         let one = Fixture::flat(1);
-        assert_eq!(value(&advised(&one, None, None), "server.cores"), Some("0-0"));
+        let advice = advised(&one, None, None);
+        assert_eq!(value(&advice, "server.cores"), Some("0-0"));
+        assert_eq!(value(&advice, "server.steering"), None);
+        assert_eq!(value(&advice, "server.adaptive_spin"), None);
     }
 }

@@ -110,7 +110,7 @@ impl TestFile {
     /// Writes the file once, as much as time allows, and syncs it.
     fn prepare(&mut self, bounds: &DiskBounds) -> io::Result<()> {
         let most = bounds.file_bytes.max(FILE_BYTES_MIN) / MIB * MIB;
-        let noise = AlignedBuffer::with_noise(MIB as usize, most);
+        let noise = AlignedBuffer::with_noise(MIB as usize, most)?;
         let started = Instant::now();
         while self.bytes < most {
             if self.bytes >= FILE_BYTES_MIN && started.elapsed() >= bounds.phase_time {
@@ -123,7 +123,7 @@ impl TestFile {
     }
 
     fn time_small_writes(&self, bounds: &DiskBounds) -> io::Result<Samples> {
-        let noise = AlignedBuffer::with_noise(SMALL_WRITE as usize, 1);
+        let noise = AlignedBuffer::with_noise(SMALL_WRITE as usize, 1)?;
         let mut latencies_ns = Vec::new();
         let started = Instant::now();
         let mut written = 0;
@@ -143,7 +143,7 @@ impl TestFile {
         let next = AtomicU64::new(0);
         let started = Instant::now();
         let work = |seed: u64| -> io::Result<u64> {
-            let mut buffer = AlignedBuffer::with_noise(piece as usize, seed);
+            let mut buffer = AlignedBuffer::with_noise(piece as usize, seed)?;
             let mut moved = 0;
             loop {
                 let at = next.fetch_add(piece, Ordering::Relaxed);

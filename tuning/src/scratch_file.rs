@@ -93,9 +93,9 @@ mod tests {
         ];
         assert!(made[1].is_some());
         for file in made.into_iter().flatten() {
-            let buffer = crate::aligned::AlignedBuffer::with_noise(4096, 3);
+            let buffer = crate::aligned::AlignedBuffer::with_noise(4096, 3).unwrap();
             file.plain.write_all_at(buffer.as_ref(), 4096).unwrap();
-            let mut read = crate::aligned::AlignedBuffer::zeroed(4096);
+            let mut read = crate::aligned::AlignedBuffer::zeroed(4096).unwrap();
             file.durable.read_exact_at(read.as_mut(), 4096).unwrap();
             assert_eq!(read.as_ref(), buffer.as_ref());
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -37,7 +37,7 @@ pub fn check(scene: &Scene<'_>, look: &Look, findings: &mut Findings) {
     for layer in device.layers(&look.sys) {
         check_device(scene, &layer, findings);
     }
-    check_cgroup(look, mount, &device, findings);
+    check_cgroup(scene, look, mount, &device, findings);
 }
 
 fn check_filesystem(scene: &Scene<'_>, place: &Place, findings: &mut Findings) {
@@ -154,17 +154,27 @@ fn check_mount(mount: &Mount, findings: &mut Findings) {
 }
 
 /// Bounds that a control group sets to the device.
-fn check_cgroup(look: &Look, mount: &Mount, device: &BlockDevice, findings: &mut Findings) {
+fn check_cgroup(
+    scene: &Scene<'_>,
+    look: &Look,
+    mount: &Mount,
+    device: &BlockDevice,
+    findings: &mut Findings,
+) {
     let id = "disk.cgroup_limit";
     let whole = device.text("dev").unwrap_or_default();
+    let budget = scene.subject.device_writes_per_second;
     let limits = io_limits(&look.proc);
     let binding: Vec<String> = limits
         .iter()
         .filter(|limit| limit.device == mount.device || limit.device == whole)
+        // The broker's own budget keeps it below.
+        .filter(|limit| limit.what != "writes/s" || budget.is_none_or(|own| own >= limit.amount))
         .map(|limit| format!("{} {}", limit.amount, limit.what))
         .collect();
     if binding.is_empty() {
-        return findings.good(id, "no control group bounds the device");
+        return findings
+            .good(id, "no control group bounds the device below what the broker asks of it");
     }
     findings.costs(
         id,

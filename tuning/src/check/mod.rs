@@ -40,6 +40,8 @@ pub struct Subject {
     pub place: Option<Place>,
     /// The CPUs that the broker is to have.
     pub cores: CoreRequest,
+    /// The CPU of the threads that are no core.
+    pub control_cpu: Option<u32>,
     /// Clients come from other machines.
     pub serves_network: bool,
     /// Connections that each core is to have.
@@ -48,6 +50,8 @@ pub struct Subject {
     pub locked_memory_needed: u64,
     /// Log writes of a shard that are under way at once.
     pub writes_in_flight: u64,
+    /// The broker's own budget of writes on the device.
+    pub device_writes_per_second: Option<u64>,
     /// The configured cache, bytes; 0: the default's share.
     pub cache_bytes: u64,
     /// Whether a ring could be made, or the sentence that says why not; `None`: not tried, as on a
@@ -69,12 +73,17 @@ pub struct Report {
 /// # Errors
 /// When not even the CPUs and the memory can be read: nothing can be said then.
 pub fn check(subject: &Subject) -> Result<Report, HostError> {
-    let host = Host::read_from(&subject.roots)?;
+    let mut findings = Findings::default();
+    let mut host = Host::read_from(&subject.roots)?;
+    if let Some(Err(error)) = subject.control_cpu.map(|cpu| host.reserve_control(cpu)) {
+        let fix = "take server.control_cpu out of the configuration";
+        let better = Better { wanted: "", costs: "the broker does not start", fix };
+        findings.fails("cpu.control", error.to_string(), better);
+    }
     let machine = Machine::read_below(&subject.roots);
     let placement = choose_cores(&subject.cores, &host).ok();
     let scene = Scene { subject, host: &host, machine: &machine, placement: placement.as_ref() };
     let look = Look::new(&subject.roots);
-    let mut findings = Findings::default();
     kernel::check(&scene, &look, &mut findings);
     cpu::check(&scene, &look, &mut findings);
     cpu_power::check(&scene, &look, &mut findings);

@@ -16,7 +16,9 @@ fn subject(host: &Fixture) -> Subject {
         serves_network: true,
         connections_per_core_max: 10_000,
         locked_memory_needed: 512 << 10,
+        control_cpu: None,
         writes_in_flight: 4,
+        device_writes_per_second: None,
         cache_bytes: 0,
         io_uring: Some(Ok(())),
     }
@@ -124,6 +126,8 @@ fn cores_on_two_threads_or_two_nodes() {
     assert_eq!(one(&apart, "net.node").fix.as_deref(), Some("corelane serve --cores 0-3,8-11"));
     let missing = with("0,99");
     assert_eq!(one(&missing, "cpu.cores").severity, Fails);
+    let control = check(&Subject { control_cpu: Some(99), ..subject(&host) }).unwrap();
+    assert_eq!(one(&control, "cpu.control").severity, Fails);
     let balancing = "proc/sys/kernel/numa_balancing";
     expect(|host| host.write(balancing, "1\n"), "memory.numa_balancing", Costs, &["=0"]);
 }
@@ -222,6 +226,10 @@ fn encryption_arrays_and_bounds_on_the_way_to_the_disk() {
         host.write("cgroup/io.max", "259:0 wiops=3000\n");
     };
     expect(bounded, "disk.cgroup_limit", Costs, &["3000 writes/s", "device_writes_per_second"]);
+    let host = Fixture::well_kept();
+    bounded(&host);
+    let kept = Subject { device_writes_per_second: Some(2850), ..subject(&host) };
+    assert_eq!(check(&kept).unwrap().verdict, Verdict::Good);
 }
 
 #[test]

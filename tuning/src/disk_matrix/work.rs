@@ -27,7 +27,7 @@ pub struct Area<'a> {
 
 /// Writes the file once, as much as time allows, and syncs it. Gives its size.
 pub fn prepare(file: &ScratchFile, most: u64, end: Instant, stop: &AtomicBool) -> io::Result<u64> {
-    let noise = AlignedBuffer::with_noise(MIB as usize, most | 1);
+    let noise = AlignedBuffer::with_noise(MIB as usize, most | 1)?;
     let mut bytes = 0;
     while bytes < most {
         let over = Instant::now() >= end || stop.load(Ordering::Relaxed);
@@ -92,7 +92,7 @@ struct Share {
 }
 
 fn run(area: &Area<'_>, spec: &Spec, turn: &Turn<'_>, thread: u64) -> io::Result<Share> {
-    let mut buffer = AlignedBuffer::with_noise(spec.size_bytes as usize, thread + 1);
+    let mut buffer = AlignedBuffer::with_noise(spec.size_bytes as usize, thread + 1)?;
     let places = area.bytes / spec.size_bytes;
     let mut random = 0x9E37_79B9_7F4A_7C15 ^ (thread + 1);
     let mut share = Share::default();

@@ -56,10 +56,12 @@ pub fn subject(config: &Config, root: Option<&Path>) -> Subject {
         data_dir,
         place,
         cores: config.server.cores.clone(),
+        control_cpu: config.server.control_cpu,
         serves_network: !config.server.listen.ip().to_canonical().is_loopback(),
         connections_per_core_max: config.server.connections_per_core_max.into(),
         locked_memory_needed: server::LOCKED_MEMORY_BYTES,
         writes_in_flight: config.storage.writes_in_flight.into(),
+        device_writes_per_second: config.storage.device_writes_per_second.map(u64::from),
         cache_bytes: config.storage.cache_bytes,
         io_uring: root.is_none().then(|| ring::probe().map_err(|error| error.to_string())),
     }

@@ -60,7 +60,10 @@ fn make(loaded: &Loaded, args: &WriteArgs, stop: &AtomicBool) -> Result<Made, Co
     let config = &loaded.config;
     let subject = subject(config, None);
     let report = check(&subject)?;
-    let host = Host::read()?;
+    let mut host = Host::read()?;
+    if let Some(cpu) = config.server.control_cpu {
+        host.reserve_control(cpu)?;
+    }
     let placement = choose_cores(&config.server.cores, &host)?;
     let folder = existing_folder(&subject.data_dir);
     let bounds = MatrixBounds { bytes: args.bounds.size, time: args.bounds.time };
@@ -108,8 +111,7 @@ fn make(loaded: &Loaded, args: &WriteArgs, stop: &AtomicBool) -> Result<Made, Co
     Ok(Made { report, settings, ceilings })
 }
 
-/// What was set already stays as it is; what was found out joins it, as far as this server has
-/// such an option.
+/// What was set already stays as it is; what was found out joins it.
 fn settings(loaded: &Loaded, subject: &Subject, advice: Vec<Advice>) -> Vec<Setting> {
     let data_dir = Setting {
         key: DATA_DIR.to_owned(),
@@ -120,7 +122,7 @@ fn settings(loaded: &Loaded, subject: &Subject, advice: Vec<Advice>) -> Vec<Sett
     settings.retain(|setting| setting.key != DATA_DIR);
     settings.push(data_dir);
     for Advice { key, value, why } in advice {
-        if config::options::find(key).is_some() && !loaded.is_set(key) {
+        if !loaded.is_set(key) {
             settings.push(Setting { key: key.to_owned(), value, why });
         }
     }
