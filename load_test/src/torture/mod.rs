@@ -13,11 +13,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use model::{PartitionHandle, PartitionIndex, Reply, Request, TopicConfig, TopicName};
+use model::{CoreStages, PartitionHandle, PartitionIndex, Reply, Request, TopicConfig, TopicName};
 
 use crate::process::{self, Launch, ProcessError, Server};
 use crate::random::Random;
@@ -155,6 +155,8 @@ struct Run<'a> {
     launch: Launch,
     server: Server,
     watch: Watch,
+    /// Asks the broker for its own times.
+    control: Wire,
     normal: Normal,
     hostile: PartitionHandle,
     random: Random,
@@ -200,7 +202,8 @@ fn start<'a>(
     let watch = Watch::start(server.pid());
     let random = Random::new(options.seed);
     let (lines, quiet) = (Vec::new(), Window::default());
-    Ok(Run { options, launch, server, watch, normal, hostile, random, lines, quiet })
+    let control = wire;
+    Ok(Run { options, launch, server, watch, control, normal, hostile, random, lines, quiet })
 }
 
 fn make_topic(
@@ -268,9 +271,8 @@ impl Run<'_> {
         let quiet = cases.is_empty();
         let seconds = if quiet { self.options.quiet_seconds } else { self.options.seconds };
         let seconds = Duration::from_secs(seconds);
-        let began = Instant::now();
-        self.watch.take();
-        self.normal.begin_window();
+        // What the attackers make ready beforehand is nobody's time.
+        let ready = Arc::new(Barrier::new(cases.len() + 1));
         let attackers: Vec<_> = cases
             .iter()
             .map(|case| {
@@ -280,21 +282,29 @@ impl Run<'_> {
                     random: Random::new(self.random.next()),
                     tally: Arc::clone(&tally),
                     stop: Arc::clone(&stop),
-                    next_tick: began,
-                    began,
+                    next_tick: Instant::now(),
+                    began: Instant::now(),
                     frames_per_second: self.options.frames_per_second,
                 };
-                let make = case.make;
+                let (make, ready) = (case.make, Arc::clone(&ready));
                 std::thread::spawn(move || {
                     // The measuring clients go first on the CPU they share.
                     let _ = rustix::process::nice(15);
                     let mut attack = make(&mut arena);
+                    ready.wait();
+                    arena.began = Instant::now();
+                    arena.next_tick = arena.began;
                     while !arena.stopped() {
                         attack.step(&mut arena);
                     }
                 })
             })
             .collect();
+        let before = self.stages()?;
+        self.watch.take();
+        self.normal.begin_window();
+        ready.wait();
+        let began = Instant::now();
         let mut result = Ok(());
         while began.elapsed() < seconds && result.is_ok() {
             std::thread::sleep(Duration::from_millis(100));
@@ -302,6 +312,7 @@ impl Run<'_> {
         }
         let latency = self.normal.end_window();
         let peak = self.watch.take();
+        let stages = self.stages()?.since(&before);
         stop.store(true, Ordering::Relaxed);
         for attacker in attackers {
             if attacker.join().is_err() {
@@ -309,7 +320,16 @@ impl Run<'_> {
             }
         }
         result?;
-        Ok((Window { latency: Some(latency), peak, after: self.watch.now() }, tally))
+        let after = self.watch.now();
+        Ok((Window { latency: Some(latency), peak, after, stages }, tally))
+    }
+
+    /// The broker's own times since its start.
+    fn stages(&mut self) -> Result<CoreStages, TortureError> {
+        match self.control.answer(&Request::Stages)? {
+            Reply::Stages(mut cores) if cores.len() == 1 => Ok(cores.remove(0)),
+            other => Err(TortureError::Broken(format!("stages were answered {other:?}"))),
+        }
     }
 
     fn still_well(&mut self) -> Result<(), TortureError> {

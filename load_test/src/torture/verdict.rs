@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hdrhistogram::Histogram;
+use model::{CoreStages, Stage};
 
 use super::watch::Peak;
 
@@ -17,6 +18,8 @@ pub struct Window {
     pub peak: Peak,
     /// Once the attackers are gone.
     pub after: Peak,
+    /// The broker's own times of the window.
+    pub stages: CoreStages,
 }
 
 impl Window {
@@ -25,11 +28,19 @@ impl Window {
         self.latency.as_ref().map_or(0, |latency| latency.value_at_percentile(percentile))
     }
 
+    /// What 99% of the publishes took in the broker at most, microseconds: until they were appended,
+    /// then durable, then acknowledged.
+    fn broker_us(&self) -> [u64; 3] {
+        [Stage::ReceiveToAppend, Stage::AppendToDurable, Stage::DurableToReply]
+            .map(|stage| self.stages.stages[stage as usize].quantile_ns(0.99) / 1_000)
+    }
+
     /// The better of the windows before and after an attack: what lingers of one is no excuse for
     /// the next.
     pub fn better(before: &Self, after: &Self) -> Self {
         let best = if after.us(99.0) < before.us(99.0) { after } else { before };
-        Self { latency: best.latency.clone(), peak: before.peak, after: after.after }
+        let stages = best.stages.clone();
+        Self { latency: best.latency.clone(), peak: before.peak, after: after.after, stages }
     }
 }
 
@@ -103,6 +114,12 @@ impl fmt::Display for Line {
             self.replies,
             self.connections,
             self.connections_refused,
+        )?;
+        let (alone, beside) = (alone.broker_us(), beside.broker_us());
+        write!(
+            f,
+            "; in the broker p99 to append {} -> {}, to durable {} -> {}, to reply {} -> {} us",
+            alone[0], beside[0], alone[1], beside[1], alone[2], beside[2]
         )?;
         if !self.errors.is_empty() {
             write!(f, "; errors")?;

@@ -45,6 +45,14 @@ pub struct CoreStages {
     pub stages: [StageHistogram; STAGES],
 }
 
+impl CoreStages {
+    /// What has come since an earlier look at the same core.
+    pub fn since(&self, before: &Self) -> Self {
+        let stages = std::array::from_fn(|stage| self.stages[stage].since(&before.stages[stage]));
+        Self { core: self.core, stages }
+    }
+}
+
 /// Times since the server's start, or between two looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageHistogram {

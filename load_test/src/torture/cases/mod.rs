@@ -67,7 +67,7 @@ pub const CASES: &[Case] = &[
         name: "lists",
         about: "metadata requests with a mebibyte of names, and pages of every size",
         state_bytes_max: 0,
-        make: |_| Box::new(names::Lists::default()),
+        make: |_| Box::new(names::Lists::new()),
     },
     Case {
         name: "filters",
@@ -85,7 +85,7 @@ pub const CASES: &[Case] = &[
         name: "half-frames",
         about: "40 connections that send all but the end of an 8 MiB frame, and wait",
         state_bytes_max: 0,
-        make: |_| Box::new(slow::HalfFrames::new(40)),
+        make: |arena| Box::new(slow::HalfFrames::new(arena, 40)),
     },
     Case {
         name: "no-hello",
@@ -145,7 +145,7 @@ pub const CASES: &[Case] = &[
         name: "batches",
         about: "publishes of thousands of tiny batches, and batches that lie",
         state_bytes_max: 0,
-        make: |_| Box::new(topics::Batches::default()),
+        make: |arena| Box::new(topics::Batches::new(arena)),
     },
 ];
 

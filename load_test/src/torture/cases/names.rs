@@ -115,10 +115,21 @@ impl Attack for Names {
 }
 
 /// Lists of names as long as a request may be.
-#[derive(Default)]
 pub struct Lists {
     wires: [Option<Wire>; 2],
-    round: u64,
+    frames: Vec<Vec<u8>>,
+    round: usize,
+}
+
+impl Lists {
+    /// Made once: making them takes longer than answering them.
+    pub fn new() -> Self {
+        // The last is a count that lies.
+        let lie = [&[0u8; 8][..], &u32::MAX.to_le_bytes(), &[0; 2]].concat();
+        let bodies = [list(1, 300_000, 3), list(8, 100_000, 5), list(249, 4_000, 7), lie];
+        let frames = bodies.iter().map(|body| frame(kind::METADATA, body)).collect();
+        Self { wires: Default::default(), frames, round: 0 }
+    }
 }
 
 impl Attack for Lists {
@@ -128,14 +139,7 @@ impl Attack for Lists {
         for wire in &mut self.wires {
             arena.keep_alive(wire);
             let Some(wire) = wire else { continue };
-            let body = match self.round % 4 {
-                0 => list(1, 300_000, self.round),
-                1 => list(8, 100_000, self.round),
-                2 => list(249, 4_000, self.round),
-                // A count that lies.
-                _ => [&[0u8; 8][..], &u32::MAX.to_le_bytes(), &[0; 2]].concat(),
-            };
-            wire.send(&frame(kind::METADATA, &body));
+            wire.send(&self.frames[self.round % self.frames.len()]);
             for limit in [0, 1, 1_000, u32::MAX] {
                 wire.ask(&Request::Metadata { topics: Vec::new(), after: None, limit });
             }

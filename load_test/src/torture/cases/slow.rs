@@ -61,19 +61,17 @@ pub struct HalfFrames {
 }
 
 impl HalfFrames {
-    pub fn new(connections: usize) -> Self {
+    pub fn new(arena: &Arena, connections: usize) -> Self {
         let wires = (0..connections).map(|_| None).collect();
-        Self { wires, frame: Vec::new(), sent: vec![0; connections] }
+        let batch = seeds::batch(&[&vec![7; 7 << 20]]);
+        let frame = seeds::produce(arena.handle, AckLevel::Memory, &batch);
+        Self { wires, frame, sent: vec![0; connections] }
     }
 }
 
 impl Attack for HalfFrames {
     fn step(&mut self, arena: &mut Arena) {
         arena.tick(Duration::from_millis(10));
-        if self.frame.is_empty() {
-            let batch = seeds::batch(&[&vec![7; 7 << 20]]);
-            self.frame = seeds::produce(arena.handle, AckLevel::Memory, &batch);
-        }
         let last = self.frame.len() - 1;
         for (wire, sent) in self.wires.iter_mut().zip(&mut self.sent) {
             if wire.as_ref().is_none_or(Wire::ended) {

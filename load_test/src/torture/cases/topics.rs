@@ -83,10 +83,22 @@ impl Attack for Churn {
 }
 
 /// Publishes that are much work for their size.
-#[derive(Default)]
 pub struct Batches {
     wire: Option<Wire>,
-    next: u64,
+    frames: [Vec<u8>; 4],
+    next: usize,
+}
+
+impl Batches {
+    pub fn new(arena: &Arena) -> Self {
+        // A count that lies, and a batch that is another's.
+        let mut lie = tiny_batches(arena, 100);
+        let at = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES - 4;
+        lie[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let noise = seeds::produce(arena.handle, AckLevel::Memory, &vec![0xFF; 1 << 20]);
+        let frames = [tiny_batches(arena, 200_000), tiny_batches(arena, 1_024), lie, noise];
+        Self { wire: None, frames, next: 0 }
+    }
 }
 
 /// Batches of one empty record in one frame.
@@ -102,21 +114,9 @@ impl Attack for Batches {
     fn step(&mut self, arena: &mut Arena) {
         arena.tick(Duration::from_millis(250));
         arena.keep_alive(&mut self.wire);
-        self.next += 1;
-        let frame = match self.next % 4 {
-            0 => tiny_batches(arena, 200_000),
-            1 => tiny_batches(arena, 1_024),
-            2 => {
-                // A count that lies, and a batch that is another's.
-                let mut frame = tiny_batches(arena, 100);
-                let at = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES - 4;
-                frame[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-                frame
-            }
-            _ => seeds::produce(arena.handle, AckLevel::Memory, &vec![0xFF; 1 << 20]),
-        };
         let Some(wire) = &mut self.wire else { return };
-        wire.send(&frame);
+        wire.send(&self.frames[self.next % self.frames.len()]);
+        self.next += 1;
         arena.sent(1);
         arena.read(wire);
     }
