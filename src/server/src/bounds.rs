@@ -3,7 +3,7 @@
 /// Most bytes that one read of the log hands to one reader.
 pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// The same once readers that do not take what they asked for fill the log's cache.
-pub const READ_BYTES_PRESSED: usize = 16 * 1024;
+pub const READ_BYTES_PRESSED: usize = 256 * 1024;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
 /// reader pins at most this plus one read of the cache.
 pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
