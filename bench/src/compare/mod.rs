@@ -123,6 +123,9 @@ impl Comparison {
             values.len() > 1
         };
         let mut warnings = Vec::new();
+        if self.groups.iter().flat_map(|group| &group.runs).any(|run| !run.machine.optimised) {
+            warnings.push("there are runs of unoptimised builds: their figures say nothing");
+        }
         if differ(|report| report.work.clone()) {
             warnings
                 .push("the runs did different work; figures of one kind say nothing of another");
@@ -152,9 +155,6 @@ fn doubts(source: &str, report: &Report) -> Vec<String> {
     }
     if report.partial {
         doubts.push(format!("{source} is of a run that was ended early"));
-    }
-    if !report.machine.optimised {
-        doubts.push(format!("{source} is of an unoptimised build"));
     }
     doubts
 }

@@ -114,3 +114,38 @@ fn the_page_is_whole_and_needs_no_other_file() {
     report.figures = Figures::default();
     assert!(report.to_html().ends_with("</html>\n"));
 }
+
+#[test]
+fn the_ceilings_have_a_page_too() {
+    let Report { figures, settings, machine, notes, .. } = sample();
+    let percentiles = tuning::Percentiles::default();
+    let raw = RawReport {
+        schema: SCHEMA,
+        work: "raw",
+        valid: true,
+        invalid_because: Vec::new(),
+        disk: Some(DiskReport {
+            write_durable_4k_us: percentiles,
+            write_durable_256k_depth4_bytes_per_s: 2e9,
+            read_sequential_bytes_per_s: 3e9,
+            direct: true,
+        }),
+        loopback: Some(LoopbackReport {
+            round_trip_64b_us: percentiles,
+            stream_64k_bytes_per_s: 4e9,
+            eventfd_round_trip_us: percentiles,
+        }),
+        append: Some(figures),
+        settings,
+        machine,
+        notes,
+    };
+    let html = raw.to_html();
+    assert_eq!(html.matches("<svg").count(), 3);
+    for part in ["2000 MB/s", "eventfd", "Bare append loop", "</html>"] {
+        assert!(html.contains(part), "{part}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&raw.to_json()).unwrap();
+    assert!(json["append"]["latency_us"]["p99_99"].is_number(), "{json}");
+    assert!(json["disk"]["write_durable_4k_us"]["p99_9"].is_number(), "{json}");
+}

@@ -110,7 +110,11 @@ impl Bed {
 
     /// What the server was started with, where that was done here.
     pub fn settings(&self) -> BTreeMap<String, String> {
-        self.launch.iter().flat_map(|launch| launch.env.iter().cloned()).collect()
+        // By the names of the configuration file.
+        let option = |(name, value): &(String, String)| {
+            (name.trim_start_matches("CORELANE_").to_lowercase(), value.clone())
+        };
+        self.launch.iter().flat_map(|launch| launch.env.iter().map(option)).collect()
     }
 
     /// Stops the server and starts it again on the same data: its memory is empty then.

@@ -9,9 +9,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::axis::Axis;
 
 /// Drawing units; the page scales them to its width.
-const WIDTH: u32 = 900;
-const HEIGHT: u32 = 300;
-const FONT: (&str, i32) = ("sans-serif", 13);
+const WIDTH: u32 = 840;
+const HEIGHT: u32 = 280;
+const FONT: (&str, i32) = ("sans-serif", 14);
 
 /// Named in `style.css` too.
 const TEXT: RGBColor = RGBColor(0x55, 0x5B, 0x66);

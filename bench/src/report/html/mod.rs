@@ -3,6 +3,7 @@
 pub mod axis;
 pub mod chart;
 mod page;
+mod raw;
 mod run;
 
 pub use page::{Page, escape, facts, list, table};

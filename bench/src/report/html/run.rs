@@ -73,7 +73,7 @@ fn reasons(report: &Report) -> Vec<String> {
     reasons
 }
 
-fn tiles(figures: &Figures) -> String {
+pub(super) fn tiles(figures: &Figures) -> String {
     let l = &figures.latency_us;
     let mut tiles = vec![
         (count(figures.messages_per_s), "messages/s".to_owned()),
@@ -84,7 +84,7 @@ fn tiles(figures: &Figures) -> String {
         (latency(l.max), "slowest".to_owned()),
     ];
     if let Some(us) = figures.server_cpu_us_per_message {
-        tiles.push((latency(us), "broker CPU a message".to_owned()));
+        tiles.push((latency(us), "CPU a message".to_owned()));
     }
     let tile = |(value, name): &(String, String)| {
         format!("<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(value), escape(name))
@@ -114,7 +114,7 @@ pub fn curve_chart(page: &mut Page, runs: &[(String, &Figures)]) {
     page.chart("Latency by percentile", &x, &y, &lines);
 }
 
-fn series_charts(page: &mut Page, figures: &Figures) {
+pub(super) fn series_charts(page: &mut Page, figures: &Figures) {
     let Figures { series, interval_s, .. } = figures;
     let end_s = series.last().map_or(0.0, |point| point.at_s + interval_s);
     let line = |name: &str, color, value: fn(&Point) -> f64| {
@@ -187,7 +187,10 @@ fn stages(stages: &[Stage], figures: &Figures) -> String {
     let row = |name: &str, count: Option<u64>, l: &LatencyUs, color: usize| {
         let bar = |us: f64| {
             let percent = (us / most * 100.0).clamp(0.2, 100.0);
-            format!("<span class=\"bar c{color}\" style=\"width:{percent:.1}%\"></span>")
+            format!(
+                "<span class=\"track\"><span class=\"bar c{color}\" \
+                 style=\"width:{percent:.1}%\"></span></span>"
+            )
         };
         let mut cells = vec![escape(name), bar(l.p99)];
         cells.push(count.map_or(String::new(), |count| count.to_string()));
@@ -222,7 +225,7 @@ fn ceilings(report: &Report) -> String {
     table(&["", "measured", "predicted at most", "share"], 1, &rows)
 }
 
-fn settings(s: &Settings) -> String {
+pub(super) fn settings(s: &Settings) -> String {
     let plain = |text: &Option<String>| text.clone().unwrap_or_default();
     facts(&[
         ("message", s.sizes.clone().unwrap_or_else(|| format!("{:.0} B", s.size))),
@@ -255,7 +258,7 @@ fn broker(report: &Report) -> String {
     facts(&rows)
 }
 
-fn machine(m: &MachineReport) -> String {
+pub(super) fn machine(m: &MachineReport) -> String {
     let memory = format!("{:.1} GiB", m.machine.memory_bytes as f64 / f64::from(1 << 30));
     facts(&[
         ("processor", m.machine.cpu_model.clone()),
@@ -268,7 +271,7 @@ fn machine(m: &MachineReport) -> String {
     ])
 }
 
-fn checks(figures: &Figures) -> String {
+pub(super) fn checks(figures: &Figures) -> String {
     let v = &figures.verdict;
     let generator = &figures.generator;
     let percent =

@@ -31,9 +31,8 @@ pub enum BenchCommand {
         /// Measure only these parts; give it once for each [default: all]
         #[arg(long, value_name = "PART", value_enum)]
         only: Vec<RawPart>,
-        /// Write the report as JSON to this file too
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        #[command(flatten)]
+        files: BenchFiles,
         #[command(flatten)]
         output: OutputArg,
     },

@@ -22,12 +22,13 @@ pub fn run(command: &BenchCommand) -> Result<Outcome, CommandError> {
         BenchCommand::E2e(run) => measure(Work::E2e, run),
         BenchCommand::Sweep(sweep) => search(sweep),
         BenchCommand::Compare(args) => compare(args),
-        BenchCommand::Raw { load, data_dir, only, json, output } => {
+        BenchCommand::Raw { load, data_dir, only, files, output } => {
             let mut options = load_options(Work::Raw, load);
             options.data_dir = Some(data_dir.clone());
             options.only = only.iter().map(|part| raw_part(*part)).collect();
             let report = bench::raw(&options)?;
-            write_file(json.as_deref(), || report.to_json())?;
+            write_file(files.json.as_deref(), || report.to_json())?;
+            write_file(files.html.as_deref(), || report.to_html())?;
             match output.output {
                 Output::Text => output::print(&report.to_text())?,
                 Output::Json => output::print(&format!("{}\n", report.to_json()))?,
