@@ -12,19 +12,19 @@ use super::{OutputArg, bench_value, value};
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Publish at a rate, or as fast as answers come
-    Produce(BenchRun),
+    Produce(Box<BenchRun>),
     /// Consume what was published before: from memory, from the disk, or a backlog once
-    Consume(BenchRun),
+    Consume(Box<BenchRun>),
     /// Publish and consume at once; latency from publish to receipt
-    E2e(BenchRun),
+    E2e(Box<BenchRun>),
     /// Find the highest rate that keeps a latency
-    Sweep(BenchSweep),
+    Sweep(Box<BenchSweep>),
     /// Put reports side by side and say what has changed beyond noise
     Compare(BenchCompare),
     /// What the disk, the loopback and a bare append loop can do here, without the broker
     Raw {
         #[command(flatten)]
-        load: BenchLoad,
+        load: Box<BenchLoad>,
         /// Folder whose disk is measured; nothing stays in it
         #[arg(long, value_name = "DIR", default_value = ".")]
         data_dir: PathBuf,
