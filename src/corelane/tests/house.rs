@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["model", "protocol", "wal", "shards", "ring", "tuning"]),
     ("client", &["model", "protocol"]),
     ("offline", &["model", "protocol", "wal", "shards"]),
+    ("paths", &["model", "protocol", "wal", "shards"]),
     ("bench", &["model", "protocol", "ring", "client", "tuning"]),
     ("load-test", &["model", "protocol", "ring", "client", "tuning"]),
     ("peers", &["client", "bench"]),
