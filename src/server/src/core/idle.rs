@@ -5,7 +5,7 @@
 pub const ADAPTIVE_SPIN_NS_MAX: u64 = 200_000;
 /// Looks between two readings of the clock: about 2 us.
 pub const LOOKS_PER_READING: u32 = 32;
-/// Two readings further apart than this: something else had the CPU.
+/// Two readings further apart than this: something else may have had the CPU.
 pub const INTERRUPTED_NS: u64 = 300_000;
 /// A core that does not have its CPU for itself looks for nothing for so long, then for twice that...
 const CROWDED_NS_MIN: u64 = 20_000_000;
@@ -47,6 +47,8 @@ pub struct Idle {
     /// Until then the CPU is left to others.
     crowded_until_ns: u64,
     crowded_ns: u64,
+    /// How long the core's thread had waited for its CPU when last asked.
+    waited_ns: u64,
 }
 
 /// How long it takes from nothing to do to something to do.
@@ -67,7 +69,14 @@ impl Idle {
             config.spin_ns = ADAPTIVE_SPIN_NS_MAX;
         }
         let gaps = || Gaps { expected_ns: 2 * config.spin_ns, vain: 0, pass: 0 };
-        Self { config, disk: gaps(), arrival: gaps(), crowded_until_ns: 0, crowded_ns: 0 }
+        Self {
+            config,
+            disk: gaps(),
+            arrival: gaps(),
+            crowded_until_ns: 0,
+            crowded_ns: 0,
+            waited_ns: 0,
+        }
     }
 
     /// Whether the core ever looks; if not, nothing needs to be measured.
@@ -111,6 +120,15 @@ impl Idle {
         let gaps = self.gaps(awaited);
         gaps.vain = (gaps.vain + 1).min(VAIN_MAX);
         gaps.pass = (1 << gaps.vain) - 2;
+    }
+
+    /// Whether the time just lost went to another thread of this machine, and not to the host of a
+    /// virtual one, which giving way would not please. `waited_ns`: for how long in all the thread was
+    /// ready to run and did not, if the kernel tells.
+    pub fn has_waited(&mut self, waited_ns: Option<u64>) -> bool {
+        let Some(waited_ns) = waited_ns else { return true };
+        let before_ns = std::mem::replace(&mut self.waited_ns, waited_ns);
+        waited_ns.saturating_sub(before_ns) > INTERRUPTED_NS / 2
     }
 
     /// Something else had the CPU while the core looked: the next times it gives way at once.
@@ -203,6 +221,16 @@ mod tests {
         idle.found(Awaited::Disk);
         while idle.span_ns(Awaited::Disk, 0) == 0 {}
         assert!(idle.span_ns(Awaited::Disk, 0) > 0);
+    }
+
+    #[test]
+    fn time_that_the_host_took_is_no_other_thread() {
+        let mut idle = adaptive();
+        assert!(idle.has_waited(None), "who knows");
+        assert!(idle.has_waited(Some(5_000 * US)));
+        assert!(!idle.has_waited(Some(5_000 * US)), "no more than before");
+        assert!(!idle.has_waited(Some(5_010 * US)));
+        assert!(idle.has_waited(Some(5_400 * US)));
     }
 
     #[test]

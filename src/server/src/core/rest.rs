@@ -49,7 +49,7 @@ impl Core {
                 std::hint::spin_loop();
             }
             let now_ns = ns(began.elapsed());
-            if now_ns - before_ns > INTERRUPTED_NS {
+            if now_ns - before_ns > INTERRUPTED_NS && self.idle.has_waited(run_delay_ns()) {
                 self.idle.interrupted(self.clock.now_ns() + now_ns);
                 return false;
             }
@@ -67,6 +67,13 @@ impl Core {
         let writing = |slot: &ShardSlot| matches!(slot, ShardSlot::Open(host) if host.is_writing());
         if self.shards.iter().any(writing) { Awaited::Disk } else { Awaited::Arrival }
     }
+}
+
+/// How long this thread has been ready to run and did not, since it began. `None`: the kernel does
+/// not count it.
+fn run_delay_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn ns(span: Duration) -> u64 {
