@@ -98,6 +98,6 @@ fn join(
             None => thread,
         })
         .collect();
-    threads.sort_by(|a, b| thread::sort_key(&a.name).cmp(&thread::sort_key(&b.name)));
+    threads.sort_by_key(|a| thread::sort_key(&a.name));
     threads
 }

@@ -63,7 +63,7 @@ pub enum Command {
     /// Measure throughput and latency
     Bench {
         #[command(subcommand)]
-        command: BenchCommand,
+        command: Box<BenchCommand>,
     },
     /// Understand the machine: judge it, measure its disk and network, write a configuration for it
     Tune {

@@ -120,9 +120,11 @@ fn start_positions() {
 
 #[test]
 fn bench() {
-    let Ok(Command::Bench { command: BenchCommand::Produce(run) }) = parse("bench produce") else {
-        panic!()
+    let command = |line: &str| match parse(line) {
+        Ok(Command::Bench { command }) => *command,
+        other => panic!("{other:?}"),
     };
+    let BenchCommand::Produce(run) = command("bench produce") else { panic!() };
     let load = &run.load;
     assert_eq!((&load.size, load.batch, load.connections), (&Sizes::Fixed(1024), 1, 1));
     assert_eq!((load.in_flight, load.lockstep), (None, false));
@@ -131,7 +133,7 @@ fn bench() {
     let line = "bench e2e --embedded --data-dir d --server-cores 1 --space fresh --size 100 \
                 --batch 10 --connections 4 --in-flight 64 --rate 5000 --duration 500ms --warmup 0 \
                 --ack memory --topics 3 --partitions 2 --output json";
-    let Ok(Command::Bench { command: BenchCommand::E2e(run) }) = parse(line) else { panic!() };
+    let BenchCommand::E2e(run) = command(line) else { panic!() };
     assert!(run.target.embedded && run.target.server_cores == Some(1));
     assert_eq!((run.load.duration, run.load.rate), (Duration::from_millis(500), Some(5000)));
     assert_eq!((run.load.space, run.output.output), (Space::Fresh, Output::Json));
