@@ -9,6 +9,7 @@
 //! send), [`payload`] and [`ledger`] (what to send, and whether all of it came), [`record`] (what
 //! was measured) and [`report`].
 
+mod ceilings;
 pub mod compare;
 mod cpu;
 mod embedded;

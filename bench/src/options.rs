@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use model::{AckLevel, limits};
+use tuning::ceilings::Predicted;
 
 use crate::error::BenchError;
 use crate::pace::Pace;
@@ -191,6 +192,8 @@ pub struct Options {
     pub quiet: bool,
     /// The commit the binary was built from, if the caller knows it.
     pub commit: Option<String>,
+    /// What was predicted for this machine, to be held against what is measured.
+    pub predicted: Option<Predicted>,
 }
 
 /// Most connections of one run.
@@ -247,6 +250,7 @@ impl Options {
             cpu: None,
             quiet: false,
             commit: None,
+            predicted: None,
         }
     }
 

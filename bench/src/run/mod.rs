@@ -20,7 +20,7 @@ use crate::error::BenchError;
 use crate::options::{Options, Space, Work};
 use crate::report::{Broker, MachineReport, Report, SCHEMA};
 use crate::schedule::OpenLoop;
-use crate::{settings, validity};
+use crate::{ceilings, settings, validity};
 use bed::Bed;
 use watch::Watch;
 use work::Run;
@@ -89,6 +89,8 @@ impl Session {
         if figures.rate_kept == Some(false) {
             notes.push("the rate was not kept: latencies count from when requests were due".into());
         }
+        let predicted = options.predicted.as_ref();
+        let ceilings = predicted.map(|known| ceilings::against(known, options, &figures));
         let (server_cores, space) = (Some(bed.cores.len() as u16), self.space);
         let asked = Options { server_cores, space, ..options.clone() };
         Ok(Report {
@@ -103,7 +105,7 @@ impl Session {
             settings: settings::of(&asked, bed.cpus.generator),
             machine: MachineReport::read(bed.data_dir.as_deref(), options.commit.as_deref()),
             stages,
-            ceilings: Vec::new(),
+            ceilings: ceilings.unwrap_or_default(),
             sweep: None,
             notes,
         })

@@ -70,6 +70,9 @@ pub struct BenchRun {
     /// Skew of the keys: 0 is none, 1 that of the words of a text
     #[arg(long, value_name = "S", requires = "keys", default_value_t = 1.0)]
     pub zipf: f64,
+    /// Say what share of the predictions in this file was reached; `corelane tune write` makes it
+    #[arg(long, value_name = "FILE")]
+    pub ceilings: Option<PathBuf>,
     #[command(flatten)]
     pub files: BenchFiles,
     #[command(flatten)]

@@ -130,6 +130,10 @@ fn run_options(work: Work, run: &BenchRun) -> Result<Options, CommandError> {
         _ => Source::Hot,
     };
     options.consumers = run.consumers.map(|consumers| consumers as usize);
+    options.predicted = match &run.ceilings {
+        Some(path) => Some(tuning::Ceilings::read(path)?.predicted),
+        None => None,
+    };
     options.keys = run.keys.map(|count| Keys { count, zipf: run.zipf });
     Ok(options)
 }

@@ -70,6 +70,8 @@ pub enum CommandError {
     #[error("{} is not a report to compare: {source}", path.display())]
     Report { path: PathBuf, source: bench::report::ReportError },
     #[error(transparent)]
+    Ceilings(#[from] tuning::CeilingsError),
+    #[error(transparent)]
     Compare(#[from] bench::compare::CompareError),
     #[error("cannot find {name}: {source}; give an address such as 127.0.0.1:7300")]
     Resolve { name: String, source: io::Error },

@@ -170,6 +170,11 @@ fn reports_are_compared_and_what_is_none_is_refused() {
     std::fs::write(&b, "{}").unwrap();
     let sentence = corelane(&["bench", "compare", &a, &b]).failed();
     assert!(sentence.contains("b.json") && sentence.contains("schema"), "{sentence}");
-    let sentence = corelane(&["bench", "compare", &path("none.json")]).failed();
-    assert!(sentence.contains("none.json"), "{sentence}");
+    for words in [["bench", "compare"], ["bench", "produce"]] {
+        let ceilings = ["--ceilings"].into_iter().filter(|_| words[1] == "produce");
+        let words: Vec<&str> = words.into_iter().chain(ceilings).collect();
+        let none = path("none.json");
+        let sentence = corelane(&[&words[..], &[none.as_str()]].concat()).failed();
+        assert!(sentence.contains("none.json"), "{sentence}");
+    }
 }
