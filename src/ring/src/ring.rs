@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
@@ -23,6 +23,9 @@ use crate::{Completion, RingConfig, RingError};
 
 /// How long the drop waits before it cancels what is left once more.
 const CANCEL_AGAIN: Duration = Duration::from_millis(50);
+/// How long memory for a ring is waited for, and how often it is looked for.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(2);
+const MEMORY_AGAIN: Duration = Duration::from_millis(20);
 
 /// One io_uring, used by the thread that made it.
 ///
@@ -97,12 +100,25 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread.
+    /// Makes a ring for the calling thread. Where there is no memory for it, it tries again for two
+    /// seconds: the kernel frees the rings of a process that was killed a while after its end.
     ///
     /// # Errors
     /// What the kernel lacks or forbids, or a value of `config` out of bounds.
     pub fn new(config: &RingConfig) -> Result<Ring, RingError> {
         config.check()?;
+        let began = Instant::now();
+        loop {
+            match Self::try_new(config) {
+                Err(RingError::NoMemory { .. }) if began.elapsed() < MEMORY_PATIENCE => {
+                    std::thread::sleep(MEMORY_AGAIN);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn try_new(config: &RingConfig) -> Result<Ring, RingError> {
         let io = probe::open(config)?;
         let buffers = BufferRing::register(&io, config)?;
         Ok(Ring {
