@@ -19,7 +19,7 @@ mod trail;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{AckLevel, Client};
 use tokio::sync::watch;
@@ -31,6 +31,9 @@ use self::ledger::Ledger;
 pub use self::ledger::Promised;
 use crate::error::{ScenarioError, violated};
 
+/// How long a new client is refused before that is an error, and how often it tries.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 /// How long one record may keep us waiting.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Last messages have to be answered, and followers to reach the end, within this.
@@ -209,7 +212,17 @@ async fn join(
     Ok(())
 }
 
+/// A new client. Refusals that pass, such as for connections that have just been left and are still
+/// counted, are met with patience.
 pub async fn connect(address: SocketAddr) -> Result<Client, ScenarioError> {
-    let client = Client::builder().server(address.to_string()).client_name("load-test");
-    client.build().await.map_err(ScenarioError::client("connect"))
+    let began = Instant::now();
+    loop {
+        let client = Client::builder().server(address.to_string()).client_name("load-test");
+        match client.build().await {
+            Err(error) if error.is_retryable() && began.elapsed() < CONNECT_PATIENCE => {
+                tokio::time::sleep(CONNECT_AGAIN).await;
+            }
+            other => return other.map_err(ScenarioError::client("connect")),
+        }
+    }
 }
