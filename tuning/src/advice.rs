@@ -209,7 +209,8 @@ fn write_budget(grounds: &Grounds<'_>) -> Option<Advice> {
         key: "storage.device_writes_per_second",
         value: budget.to_string(),
         why: format!(
-            "a control group allows {most} writes/s on this device; a little less, so that the \
+            "a control group allows {most} log writes/s on this device (where it needs a flush after \
+             each, half of what it says); a little less, so that the \
              kernel never holds them back"
         ),
     })

@@ -79,6 +79,12 @@ impl BlockDevice {
         self.text(file)?.parse().ok()
     }
 
+    /// Every durable write is followed by a flush, which bounds on writes count as one as well.
+    pub fn flushes_after_writes(&self) -> bool {
+        self.text("queue/write_cache").as_deref() == Some("write back")
+            && self.number("queue/fua") != Some(1)
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -118,6 +124,11 @@ mod tests {
         let found = BlockDevice::of_mount(&host.sys(), &mount("8:1", "/dev/sda1")).unwrap();
         assert_eq!(found.name, "sda");
         assert!(found.is_disk() && found.number("queue/nr_requests").is_some());
+        assert!(!found.flushes_after_writes());
+        host.write("sys/devices/block/sda/queue/write_cache", "write back\n");
+        assert!(found.flushes_after_writes());
+        host.write("sys/devices/block/sda/queue/fua", "1\n");
+        assert!(!found.flushes_after_writes());
         let by_name = BlockDevice::of_mount(&host.sys(), &mount("0:99", "/dev/sda1")).unwrap();
         assert_eq!(by_name, found);
         assert_eq!(BlockDevice::of_mount(&host.sys(), &mount("0:9", "host:/share")), None);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tuning::advice::{Advice, Grounds, advise, chosen_depth, chosen_group_bytes};
+use tuning::block_device::BlockDevice;
 use tuning::ceilings::{Ceilings, FORMAT, Measured, predict};
 use tuning::cgroup::io_limits;
 use tuning::check::{Report, Severity, Subject, check};
@@ -135,12 +136,19 @@ fn existing_folder(path: &Path) -> PathBuf {
     found.map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
-/// What a control group allows on the device of the data.
+/// Log writes that a control group allows on the device of the data. A flush counts as a write.
 fn writes_per_s_max(subject: &Subject) -> Option<u64> {
-    let device = &subject.place.as_ref()?.mount.as_ref()?.device;
-    let limits = io_limits(&Roots::default().proc);
+    let mount = subject.place.as_ref()?.mount.as_ref()?;
+    let device = &mount.device;
+    let roots = Roots::default();
+    let flushes = BlockDevice::of_mount(&roots.sys, mount)
+        .is_some_and(|device| device.flushes_after_writes());
+    let limits = io_limits(&roots.proc);
     let of_device = limits.into_iter().filter(|limit| limit.device == *device);
-    of_device.filter(|limit| limit.what == "writes/s").map(|limit| limit.amount).min()
+    of_device
+        .filter(|limit| limit.what == "writes/s")
+        .map(|limit| limit.amount / (1 + u64::from(flushes)))
+        .min()
 }
 
 impl Made {
