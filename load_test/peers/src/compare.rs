@@ -18,8 +18,6 @@ use crate::workload::Workload;
 
 /// Longest time a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// What a consume run reads: more than a second's worth for the quickest.
-const PRELOAD_BYTES: u64 = 1024 * 1024 * 1024;
 /// What a workload may take beyond its own time: filling, reading back, clearing away.
 const WORKLOAD_SLACK: Duration = Duration::from_secs(90);
 
@@ -32,6 +30,8 @@ pub struct Options {
     pub workloads: Vec<Workload>,
     pub duration: Duration,
     pub warmup: Duration,
+    /// What is published before a consume run, at most.
+    pub preload_bytes: u64,
     /// Servers that run already.
     pub addresses: Vec<(Peer, String)>,
     pub server_cpus: String,
@@ -184,8 +184,8 @@ impl Visit<'_> {
         meter: Meter,
         address: &str,
     ) -> RowOutcome {
-        let Options { warmup, duration, .. } = *self.options;
-        let extent = Extent { warmup, duration, preload_bytes: PRELOAD_BYTES };
+        let Options { warmup, duration, preload_bytes, .. } = *self.options;
+        let extent = Extent { warmup, duration, preload_bytes };
         let prefix = format!("p{}-{}", std::process::id(), subject.level.as_str());
         let limit = warmup + duration + WORKLOAD_SLACK;
         let work = run::run(broker, workload, &prefix, extent, meter);

@@ -45,6 +45,11 @@ struct RunArgs {
     /// How long each runs before it is measured
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = seconds)]
     warmup: f64,
+    /// What is published before a consume run, at most; the default is more than a second's worth
+    /// for the quickest
+    #[arg(long, value_name = "N", default_value_t = 1024,
+        value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    preload_mib: u64,
     /// A server that runs already, instead of one started here; its settings and pinning are its
     /// owner's
     #[arg(long, value_name = "NAME=HOST:PORT")]
@@ -101,6 +106,7 @@ fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         workloads: if args.workloads.is_empty() { Workload::ALL.to_vec() } else { args.workloads },
         duration: Duration::from_secs_f64(args.seconds),
         warmup: Duration::from_secs_f64(args.warmup),
+        preload_bytes: args.preload_mib * 1024 * 1024,
         addresses: addresses?,
         server_cpus: args.server_cpus,
         load_cpu: args.load_cpu,

@@ -1,6 +1,76 @@
-//! What the harness says of brokers it has no driver for.
+//! Each driver against its real server: everything sent is read back, at each level that the
+//! broker has.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::Value;
+
+const WORKLOADS: [&str; 4] = ["lockstep-4", "batch-1000", "consume-100", "end-to-end"];
+
+/// Runs the harness on one broker, shortly, and checks what it reports.
+fn measure(peer: &str, levels: usize, configure: impl Fn(&mut Command)) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peers"));
+    command
+        .args(["run", "--strict", "--seconds", "0.3", "--warmup", "0.1", "--preload-mib", "4"])
+        .args(["--only", peer, "--workloads", &WORKLOADS.join(",")])
+        .args(["--server-cpus", "0", "--load-cpu", "0"])
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--out")
+        .arg(&out);
+    configure(&mut command);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    check(&out, levels, &said);
+}
+
+#[track_caller]
+fn check(out: &Path, levels: usize, said: &str) {
+    let results = std::fs::read_to_string(out.join("results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    let mut measured = BTreeSet::new();
+    for row in rows {
+        let report = &row["outcome"]["measured"];
+        assert!(report["checked"].as_u64().is_some_and(|checked| checked > 0), "{row}\n{said}");
+        for wrong in ["lost", "duplicated", "reordered", "corrupted"] {
+            assert_eq!(report[wrong], 0, "{wrong} in {row}\n{said}");
+        }
+        measured.insert((row["level"].to_string(), row["workload"].to_string()));
+    }
+    assert_eq!(measured.len(), levels * WORKLOADS.len(), "{said}");
+    for form in ["report.md", "report.html"] {
+        assert!(std::fs::read_to_string(out.join(form)).unwrap().contains("50 MB/s"));
+    }
+}
+
+/// The broker beside the harness, built if it is not there.
+fn corelane_program() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_peers")).with_file_name("corelane");
+    if !program.is_file() {
+        let target = program.parent().and_then(Path::parent).unwrap();
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "corelane", "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success() && program.is_file(), "{} is needed", program.display());
+    }
+    program
+}
+
+#[test]
+fn corelane() {
+    let program = corelane_program();
+    measure("corelane", 2, |command| {
+        command.env("CORELANE_PEERS_BROKER", &program);
+    });
+}
 
 #[test]
 fn a_broker_that_is_not_built_in_is_named_and_strict_fails() {

@@ -1,6 +1,7 @@
 //! Corelane through its own client on tokio.
 
 use client::{AckLevel, Client, Message, StartPosition};
+use tokio::sync::Mutex;
 
 use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
 use crate::peer::Level;
@@ -58,7 +59,8 @@ impl Broker for Corelane {
                 .batch_bytes(request_bytes.max(BATCH_BYTES_MIN) as u32)
                 .build()
                 .map_err(DriverError::of("make a producer"))?;
-            let sender = Sender { _client: client, producer, topic: topic.to_owned() };
+            let topic = topic.to_owned();
+            let sender = Sender { _client: client, producer, topic, handing_over: Mutex::new(()) };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
@@ -79,16 +81,21 @@ struct Sender {
     _client: Client,
     producer: client::Producer,
     topic: String,
+    /// Held while a request's messages are handed over, which may wait between two of them (for
+    /// room, or for tokio's budget): the next request's do not come between.
+    handing_over: Mutex<()>,
 }
 
 impl Producer for Sender {
     fn send(&self, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let mut deliveries = Vec::with_capacity(messages.count());
+            let turn = self.handing_over.lock().await;
             for payload in messages.iter() {
                 let sent = self.producer.send(Message::new(&self.topic).value(&payload)).await;
                 deliveries.push(sent.map_err(DriverError::of("publish"))?);
             }
+            drop(turn);
             for delivery in deliveries {
                 delivery.await.map_err(DriverError::of("publish"))?;
             }
