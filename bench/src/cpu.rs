@@ -33,6 +33,16 @@ impl Meter {
             }
         }
     }
+
+    /// Memory of the process that is resident now, bytes; `None` when it cannot be known, or is
+    /// that of the generator's own process.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let Self::Process(process) = self else { return None };
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(kib * 1024)
+    }
 }
 
 /// The first number of a schedstat file: nanoseconds on a CPU.
@@ -118,6 +128,7 @@ mod tests {
             x = std::hint::black_box(x.wrapping_mul(3));
         }
         assert_eq!(Meter::None.read(), None);
+        assert!(busy.resident_bytes() > Some(0) && Meter::this_thread().resident_bytes().is_none());
         assert!(!allowed().is_empty());
     }
 

@@ -33,6 +33,8 @@ pub enum BenchError {
     /// A measurement of the disk or the loopback failed.
     #[error("{0}")]
     SelfTest(String),
+    #[error("the client could not {doing}: {source}")]
+    Client { doing: &'static str, source: client::Error },
     #[error(transparent)]
     Ring(#[from] ring::RingError),
     #[error("stopped by a signal before the end of the run")]
@@ -46,6 +48,10 @@ impl From<protocol::FrameError> for BenchError {
 }
 
 impl BenchError {
+    pub(crate) fn client(doing: &'static str) -> impl FnOnce(client::Error) -> BenchError {
+        move |source| BenchError::Client { doing, source }
+    }
+
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> BenchError {
         let doing = doing.into();
         move |source| BenchError::Io { doing, source }

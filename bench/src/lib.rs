@@ -30,6 +30,7 @@ pub mod schedule;
 mod search;
 mod settings;
 mod signals;
+mod through_client;
 mod validity;
 mod wire;
 pub mod workload;
@@ -37,7 +38,9 @@ pub mod workload;
 pub use cpu::{Layout, Meter};
 pub use error::BenchError;
 pub use ledger::Verdict;
-pub use options::{Options, RATE_DEFAULT, RawPart, Route, Source, Space, Work, in_flight_open};
+pub use options::{
+    ClientLoad, Options, RATE_DEFAULT, RawPart, Route, Source, Space, Work, in_flight_open,
+};
 pub use pace::{Pace, Rates};
 pub use report::{RawReport, Report};
 pub use run::SweepOptions;

@@ -117,6 +117,19 @@ impl FromStr for Route {
     }
 }
 
+/// Publishing through the client crate on tokio, as an application does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLoad {
+    /// How long a batch that is not full waits for more messages.
+    pub linger: Duration,
+}
+
+impl std::fmt::Display for ClientLoad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the tokio client, linger {:?}", self.linger)
+    }
+}
+
 /// A part of `bench raw`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawPart {
@@ -166,6 +179,8 @@ pub struct Options {
     /// Requests under way on one connection at most.
     pub in_flight: usize,
     pub pace: Pace,
+    /// `produce`: not the generator itself publishes, but a client.
+    pub client: Option<ClientLoad>,
     /// Messages have keys, which choose the partition.
     pub keys: Option<Keys>,
     /// Of everything random in the run.
@@ -235,6 +250,7 @@ impl Options {
             consumers: None,
             in_flight: if open { in_flight_open(1) } else { 1 },
             pace: if open { Pace::constant(RATE_DEFAULT) } else { Pace::Closed },
+            client: None,
             keys: None,
             seed: 0,
             lag_max: validity::LAG_MAX,
@@ -346,8 +362,30 @@ impl Options {
         if self.keys.is_some() && self.work == Work::Raw {
             return refuse("--keys choose a partition, and `bench raw` has none".into());
         }
+        if self.client.is_some() {
+            self.check_client()?;
+        }
         if self.server_cores == Some(0) {
             return refuse("--server-cores must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl Options {
+    fn check_client(&self) -> Result<(), BenchError> {
+        if self.work != Work::Produce {
+            return refuse("--client is for `bench produce`".into());
+        }
+        if self.batch != 1 {
+            return refuse(
+                "--client tokio gathers batches by itself, by --linger: leave --batch out".into(),
+            );
+        }
+        if self.route == Route::Other {
+            return refuse(
+                "--client tokio goes to the owner or any core: not --route other".into(),
+            );
         }
         Ok(())
     }
@@ -393,6 +431,12 @@ mod tests {
         assert!(refused(|o| (o.work, o.consumers) = (Work::E2e, Some(2))).contains("--consumers"));
         assert!(refused(|o| o.keys = Some(Keys { count: 0, zipf: 1.0 })).contains("--keys"));
         assert!(refused(|o| o.keys = Some(Keys { count: 9, zipf: -1.0 })).contains("--zipf"));
+        fn client() -> Option<ClientLoad> {
+            Some(ClientLoad { linger: Duration::ZERO })
+        }
+        assert!(refused(|o| (o.client, o.batch) = (client(), 2)).contains("--batch"));
+        assert!(refused(|o| (o.client, o.route) = (client(), Route::Other)).contains("--route"));
+        assert!(refused(|o| (o.client, o.work) = (client(), Work::E2e)).contains("--client"));
         assert!(refused(|o| (o.topics, o.partitions) = (1000, 1000)).contains("partitions"));
     }
 }

@@ -1,6 +1,6 @@
 //! What was asked for, in the form of a report.
 
-use crate::options::{Options, Work};
+use crate::options::{ClientLoad, Options, Work};
 use crate::pace::Pace;
 use crate::report::Settings;
 use crate::workload::Sizes;
@@ -34,6 +34,7 @@ pub fn of(options: &Options, generator_cpu: Option<usize>) -> Settings {
         topics: options.topics,
         partitions: options.partitions,
         keys: options.keys.map(|keys| keys.to_string()),
+        client: options.client.as_ref().map(ClientLoad::to_string),
         space: writes.then(|| options.space.as_str().to_owned()),
         route: (options.work != Work::Raw).then(|| options.route.as_str().to_owned()),
         server,

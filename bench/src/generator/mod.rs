@@ -15,9 +15,10 @@ mod window;
 
 pub use connection::{Connection, Role};
 pub use consumer::{AtEnd, Consumer, Gap, Published, Share};
+pub use course::Course;
 pub use mill::{Form, Mill, Mills};
 pub use producer::{Dice, Producer};
-pub use tally::{Interval, Measured};
+pub use tally::{Interval, Measured, Tally};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +31,6 @@ use crate::cpu::Meter;
 use crate::error::BenchError;
 use crate::schedule::{OpenLoop, Schedule};
 use agenda::Agenda;
-use course::Course;
-use tally::Tally;
 
 /// Nothing came back for this long: the run is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(30);

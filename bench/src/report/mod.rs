@@ -20,7 +20,7 @@ use crate::schedule::Arrivals;
 
 pub use json::{ReportError, SCHEMA};
 pub use machine::MachineReport;
-pub use parts::{Ceiling, Probe, Stage, Sweep};
+pub use parts::{Ceiling, Probe, ServerMemory, Stage, Sweep};
 pub use raw::{DiskReport, LoopbackReport, RawReport};
 
 /// A run against a broker.
@@ -48,6 +48,9 @@ pub struct Report {
     /// Where the time went, as the broker says; empty when it does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Stage>,
+    /// Where the server's process can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_memory: Option<ServerMemory>,
     /// What the machine was predicted to give; empty when nothing was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ceilings: Vec<Ceiling>,
@@ -150,6 +153,9 @@ pub struct Settings {
     /// How keys are spread, where messages have any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<String>,
+    /// Which client published, where it was not the generator itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// What the log's writes land on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,

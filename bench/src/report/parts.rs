@@ -25,6 +25,17 @@ pub struct Ceiling {
     pub unit: String,
 }
 
+/// Resident memory of the server's process around a load, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerMemory {
+    /// Before the load's connections were made.
+    pub before_bytes: u64,
+    /// With all of them made, and nothing sent.
+    pub connected_bytes: u64,
+    /// At the end of the load, with all of them still there.
+    pub loaded_bytes: u64,
+}
+
 /// The search for the highest rate that keeps an objective.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {

@@ -49,6 +49,7 @@ pub(crate) fn sample() -> Report {
         },
         machine: MachineReport { commit: name("abc"), ..MachineReport::default() },
         stages: vec![Stage { name: name("append"), count: 9, ..Stage::default() }],
+        server_memory: Some(ServerMemory { loaded_bytes: 9, ..ServerMemory::default() }),
         ceilings: vec![Ceiling { name: name("writes"), predicted: 9.0, ..Ceiling::default() }],
         sweep: Some(Sweep { probes: vec![Probe::default()], ..Sweep::default() }),
         notes: vec![name("a note with <angle> brackets & \"quotes\"")],

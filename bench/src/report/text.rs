@@ -35,6 +35,16 @@ impl Report {
             let cells = [l.p50, l.p99, l.p99_9, l.max].map(|us| format!("{us:>11.1}"));
             let _ = writeln!(out, "    {name:<25}{count:>11}{}", cells.concat());
         }
+        if let Some(memory) = &self.server_memory {
+            let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+            let _ = writeln!(
+                out,
+                "  server memory {:.1} MiB before connecting, {:.1} connected, {:.1} at the end",
+                mib(memory.before_bytes),
+                mib(memory.connected_bytes),
+                mib(memory.loaded_bytes)
+            );
+        }
         for Ceiling { name, predicted, measured, unit } in &self.ceilings {
             let percent = measured / predicted.max(f64::MIN_POSITIVE) * 100.0;
             let _ = writeln!(
@@ -152,6 +162,7 @@ impl Settings {
         parts.extend(self.space.iter().map(|space| format!("{space} space")));
         parts.push(format!("{topics} topics x {partitions} partitions"));
         parts.extend(self.keys.iter().cloned());
+        parts.extend(self.client.iter().map(|client| format!("through {client}")));
         parts.join(", ")
     }
 

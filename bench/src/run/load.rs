@@ -10,10 +10,12 @@ use crate::generator::{
     Published, Role, Share,
 };
 use crate::ledger::Verdict;
-use crate::options::Options;
+use crate::options::{ClientLoad, Options};
+use crate::report::ServerMemory;
 use crate::run::bed::Bed;
 use crate::run::plan::{self, Lane};
 use crate::run::topics::Topics;
+use crate::through_client;
 use crate::wire;
 use crate::workload::Table;
 use fastrand::Rng;
@@ -32,6 +34,7 @@ pub struct Outcome {
     pub published: Published,
     /// One past the last offset acknowledged, by partition.
     pub ends: Vec<u64>,
+    pub memory: Option<ServerMemory>,
 }
 
 /// What a reading load saw.
@@ -41,6 +44,7 @@ pub struct Reading {
     pub verdict: Verdict,
     /// Offsets passed over, and not yet told from lost ones.
     pub gaps: Vec<Gap>,
+    pub memory: Option<ServerMemory>,
 }
 
 /// Publishes by `plan`.
@@ -51,13 +55,71 @@ pub fn publish(
     plan: &Plan,
     stop: &Arc<AtomicBool>,
 ) -> Result<Outcome, BenchError> {
+    if let Some(how) = &options.client {
+        return publish_through_client(options, how, bed, topics, plan, stop);
+    }
     bed.cpus.on_generator_cpu(|| {
+        let mut memory = Marks::begin(bed);
         let connections = producers(options, bed, topics)?;
+        memory.connected();
         let mut generator = Generator::new(connections, ACK_RECEIVE_BYTES, Arc::clone(stop))?;
         let measured = generator.run(plan)?;
+        let memory = memory.loaded();
         let (published, ends) = outcome(&generator.into_connections(), topics, options.connections);
-        Ok(Outcome { measured, published, ends })
+        Ok(Outcome { measured, published, ends, memory })
     })
+}
+
+fn publish_through_client(
+    options: &Options,
+    how: &ClientLoad,
+    bed: &Bed,
+    topics: &Topics,
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+) -> Result<Outcome, BenchError> {
+    bed.cpus.on_generator_cpu(|| {
+        let mut memory = Marks::begin(bed);
+        let connected = || memory.connected();
+        let done = through_client::publish(options, how, bed, topics, plan, connected, stop)?;
+        let mut published = vec![vec![0; options.connections]; topics.partitions.len()];
+        let mut ends = vec![0; topics.partitions.len()];
+        for (number, accounts) in done.accounts.iter().enumerate() {
+            for account in accounts {
+                let partition = account.partition as usize;
+                published[partition][number] = account.acknowledged;
+                ends[partition] = account.offset_end.max(ends[partition]);
+            }
+        }
+        let (measured, published) = (done.measured, Arc::new(published));
+        Ok(Outcome { measured, published, ends, memory: memory.loaded() })
+    })
+}
+
+/// The server's resident memory at the marks of a load, where it can be seen.
+struct Marks<'a> {
+    bed: &'a Bed,
+    before: Option<u64>,
+    connected: Option<u64>,
+}
+
+impl<'a> Marks<'a> {
+    fn begin(bed: &'a Bed) -> Self {
+        Self { bed, before: bed.meter.resident_bytes(), connected: None }
+    }
+
+    fn connected(&mut self) {
+        self.connected = self.bed.meter.resident_bytes();
+    }
+
+    /// At the end of the load, its connections still open.
+    fn loaded(self) -> Option<ServerMemory> {
+        Some(ServerMemory {
+            before_bytes: self.before?,
+            connected_bytes: self.connected?,
+            loaded_bytes: self.bed.meter.resident_bytes()?,
+        })
+    }
 }
 
 /// Reads `shares` (by partition; `None`: not to be read) by `plan`.
@@ -84,7 +146,7 @@ pub fn read(
         let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
         let measured = generator.run(plan)?;
         let (verdict, gaps) = close(generator.into_connections(), None);
-        Ok(Reading { measured, verdict, gaps })
+        Ok(Reading { measured, verdict, gaps, memory: None })
     })
 }
 
@@ -104,17 +166,20 @@ pub fn publish_and_read(
         .map(|(handle, partition)| Share { partition, handle: *handle, from: Some(0), end: None })
         .collect();
     bed.cpus.on_generator_cpu(|| {
+        let mut memory = Marks::begin(bed);
         let mut connections = producers(options, bed, topics)?;
         let nothing = Published::default();
         for lane in &lanes {
             connections.push(consumer(options, lane, &shares, AtEnd::Stop, &nothing)?);
         }
+        memory.connected();
         let mut generator = Generator::new(connections, DELIVERY_RECEIVE_BYTES, Arc::clone(stop))?;
         let measured = generator.run(plan)?;
+        let memory = memory.loaded();
         let connections = generator.into_connections();
         let (published, _) = outcome(&connections, topics, options.connections);
         let (verdict, gaps) = close(connections, Some(&published));
-        Ok(Reading { measured, verdict, gaps })
+        Ok(Reading { measured, verdict, gaps, memory })
     })
 }
 
@@ -143,7 +208,7 @@ pub fn dice(options: &Options, at: usize) -> Dice {
     Dice { rng: rng(options, at), sizes, keys: None }
 }
 
-fn rng(options: &Options, at: usize) -> Rng {
+pub fn rng(options: &Options, at: usize) -> Rng {
     Rng::with_seed(options.seed.wrapping_add(1 + at as u64))
 }
 

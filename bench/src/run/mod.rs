@@ -21,12 +21,13 @@ use crate::options::{Options, Space, Work};
 use crate::report::{Broker, MachineReport, Report, SCHEMA};
 use crate::schedule::OpenLoop;
 use crate::{ceilings, settings, validity};
-use bed::Bed;
+pub use bed::Bed;
 use watch::Watch;
 use work::Run;
 
-pub use load::dice;
+pub use load::{dice, rng};
 pub use sweep::{SweepOptions, sweep};
+pub use topics::Topics;
 
 /// Most payload bytes read back after a produce run.
 const READ_BACK_BYTES: u64 = 4 * 1024 * 1024 * 1024;
@@ -105,6 +106,7 @@ impl Session {
             settings: settings::of(&asked, bed.cpus.generator),
             machine: MachineReport::read(bed.data_dir.as_deref(), options.commit.as_deref()),
             stages,
+            server_memory: done.memory,
             ceilings: ceilings.unwrap_or_default(),
             sweep: None,
             notes,

@@ -51,6 +51,7 @@ pub fn prepare(
     let load = Options {
         sizes: Sizes::Fixed(SIZE_BYTES),
         keys: None,
+        client: None,
         batch: 32,
         connections: bed.cores.len().max(1) * 2,
         in_flight: 4,

@@ -10,6 +10,7 @@ use crate::generator::{AtEnd, Interval, Measured, Plan, Share};
 use crate::ledger::Verdict;
 use crate::options::{Options, Source, Work};
 use crate::pace::Pace;
+use crate::report::ServerMemory;
 use crate::run::bed::Bed;
 use crate::run::load::{self, Outcome, Reading};
 use crate::run::topics::Topics;
@@ -36,6 +37,7 @@ pub struct Done {
     pub measured: Measured,
     pub latency_of: &'static str,
     pub verdict: Verdict,
+    pub memory: Option<ServerMemory>,
 }
 
 impl Run<'_> {
@@ -48,8 +50,9 @@ impl Run<'_> {
             true => self.read_back(&topics, &outcome)?,
             false => Verdict::default(),
         };
-        let (measured, latency_of) = (outcome.measured, "publish to acknowledgement");
-        Ok(Done { topics, measured, latency_of, verdict })
+        let Outcome { measured, memory, .. } = outcome;
+        let latency_of = "publish to acknowledgement";
+        Ok(Done { topics, measured, latency_of, verdict, memory })
     }
 
     pub fn e2e(&mut self) -> Result<Done, BenchError> {
@@ -58,8 +61,9 @@ impl Run<'_> {
         let plan = self.plan(Interval::SendToReceipt, "e2e")?;
         let reading = load::publish_and_read(options, self.bed, &topics, &plan, stop)?;
         let verdict = self.judge(&topics, &reading)?;
-        let (measured, latency_of) = (reading.measured, "publish to receipt");
-        Ok(Done { topics, measured, latency_of, verdict })
+        let Reading { measured, memory, .. } = reading;
+        let latency_of = "publish to receipt";
+        Ok(Done { topics, measured, latency_of, verdict, memory })
     }
 
     pub fn consume(&mut self) -> Result<Done, BenchError> {
@@ -89,7 +93,8 @@ impl Run<'_> {
         let reading = load::read(options, bed, &shares, at_end, published, &plan, stop)?;
         let verdict = self.judge(&topics, &reading)?;
         let latency_of = "one delivery to the next on a connection";
-        Ok(Done { topics, measured: reading.measured, latency_of, verdict })
+        let Reading { measured, memory, .. } = reading;
+        Ok(Done { topics, measured, latency_of, verdict, memory })
     }
 
     /// Publishes what a consume run will read.

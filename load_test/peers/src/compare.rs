@@ -205,6 +205,7 @@ impl Visit<'_> {
             valid: outcome.invalid_because.is_empty(),
             invalid_because: outcome.invalid_because,
             partial: false,
+            server_memory: None,
             stages: Vec::new(),
             ceilings: Vec::new(),
             sweep: None,

@@ -18,6 +18,7 @@ fn row(peer: Peer, level: Level, workload: &str, rate: f64) -> Row {
         valid: true,
         invalid_because: vec![],
         partial: false,
+        server_memory: None,
         stages: Vec::new(),
         ceilings: Vec::new(),
         sweep: None,

@@ -70,6 +70,13 @@ pub struct BenchRun {
     /// Skew of the keys: 0 is none, 1 that of the words of a text
     #[arg(long, value_name = "S", requires = "keys", default_value_t = 1.0)]
     pub zipf: f64,
+    /// produce: what publishes: the load generator itself, or the client of applications, message
+    /// by message, on the generator's CPU
+    #[arg(long, value_name = "CLIENT", value_enum, default_value = "lean")]
+    pub client: ClientKind,
+    /// How long a batch of the tokio client waits for more messages
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = value::wait)]
+    pub linger: Duration,
     /// Say what share of the predictions in this file was reached; `corelane tune write` makes it
     #[arg(long, value_name = "FILE")]
     pub ceilings: Option<PathBuf>,
@@ -149,6 +156,13 @@ pub enum Route {
     Any,
     Owner,
     Other,
+}
+
+/// What publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientKind {
+    Lean,
+    Tokio,
 }
 
 /// A part of `bench raw`.
@@ -330,11 +344,20 @@ impl BenchCommand {
     /// What is wrong with the values together.
     pub(super) fn conflict(&self) -> Option<String> {
         match self {
-            Self::Produce(run) | Self::Consume(run) | Self::E2e(run) => run.load.conflict(),
-            Self::Sweep(sweep) => sweep.conflict().or_else(|| sweep.run.load.conflict()),
+            Self::Produce(run) | Self::Consume(run) | Self::E2e(run) => run.conflict(),
+            Self::Sweep(sweep) => sweep.conflict().or_else(|| sweep.run.conflict()),
             Self::Raw { load, .. } => load.conflict(),
             Self::Compare(_) => None,
         }
+    }
+}
+
+impl BenchRun {
+    fn conflict(&self) -> Option<String> {
+        let lingers = !self.linger.is_zero() && self.client == ClientKind::Lean;
+        lingers
+            .then(|| "--linger is of the tokio client: give --client tokio as well".to_owned())
+            .or_else(|| self.load.conflict())
     }
 }
 

@@ -5,14 +5,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use bench::compare::{Comparison, Entry};
-use bench::{Keys, Options, Pace, Rates, Report, Source, SweepOptions, Work};
+use bench::{ClientLoad, Keys, Options, Pace, Rates, Report, Source, SweepOptions, Work};
 
 use super::error::CommandError;
 use super::{Outcome, output};
 use crate::args::Output;
 use crate::args::bench::{
-    Arrivals, BenchCommand, BenchCompare, BenchLoad, BenchRun, BenchSweep, Bursts, RawPart, Route,
-    Space, SweepWork,
+    Arrivals, BenchCommand, BenchCompare, BenchLoad, BenchRun, BenchSweep, Bursts, ClientKind,
+    RawPart, Route, Space, SweepWork,
 };
 
 pub fn run(command: &BenchCommand) -> Result<Outcome, CommandError> {
@@ -133,6 +133,10 @@ fn run_options(work: Work, run: &BenchRun) -> Result<Options, CommandError> {
     options.predicted = match &run.ceilings {
         Some(path) => Some(tuning::Ceilings::read(path)?.predicted),
         None => None,
+    };
+    options.client = match run.client {
+        ClientKind::Lean => None,
+        ClientKind::Tokio => Some(ClientLoad { linger: run.linger }),
     };
     options.keys = run.keys.map(|count| Keys { count, zipf: run.zipf });
     Ok(options)

@@ -178,3 +178,59 @@ fn reports_are_compared_and_what_is_none_is_refused() {
         assert!(sentence.contains("none.json"), "{sentence}");
     }
 }
+
+#[test]
+fn the_client_publishes_by_the_same_schedule_and_is_checked_as_strictly() {
+    let folder = folder();
+    let client = ["--client", "tokio", "--linger", "1ms", "--connections", "2"];
+    let work: [&[&str]; 3] = [
+        &["--in-flight", "200", "--partitions", "3", "--topics", "2"],
+        &["--rate", "2000", "--keys", "50", "--partitions", "4", "--size", "100:9,4KiB:1"],
+        &["--rate", "500", "--arrivals", "poisson", "--ack", "memory", "--route", "any"],
+    ];
+    for more in work {
+        let report = embedded("produce", folder.path(), &[&client[..], more].concat());
+        assert_sound(&report);
+        assert_eq!(report["settings"]["client"], "the tokio client, linger 1ms", "{report}");
+        let memory = &report["server_memory"];
+        for mark in ["before_bytes", "connected_bytes", "loaded_bytes"] {
+            assert!(memory[mark].as_u64().unwrap() > 1 << 20, "{memory}");
+        }
+    }
+    let own = ["bench", "produce", "--embedded"];
+    for wrong in [
+        &["--linger", "1ms"][..],
+        &["--client", "tokio", "--batch", "10"],
+        &["--client", "tokio", "--route", "other"],
+    ] {
+        let run = corelane(&[&own[..], wrong].concat());
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains(wrong[wrong.len() - 2]), "{run:?}");
+    }
+}
+
+#[test]
+fn what_share_of_the_written_prediction_was_reached_is_said() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (config, data, page) = (path("machine.toml"), path("data"), path("run.html"));
+    let words = ["tune", "write", "--data-dir", &data, "--out", &config];
+    corelane(&[&words[..], &["--size", "64MiB", "--time", "1s"]].concat()).ok();
+    let ceilings = path("machine.ceilings.json");
+    let lockstep = ["--lockstep", "--ceilings", &ceilings, "--html", &page];
+    let report = embedded("produce", folder.path(), &lockstep);
+    let [found] = report["ceilings"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    assert_eq!(found["name"], "publish 1 KiB, one at a time");
+    assert!(found["predicted"].as_f64().unwrap() > 0.0, "{found}");
+    assert_eq!(found["measured"], report["messages_per_s"]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("ceilings"));
+    let memory = ["--lockstep", "--ack", "memory", "--ceilings", &ceilings];
+    assert!(embedded("produce", folder.path(), &memory)["ceilings"].is_null());
+    // Of consuming: what was read counts, whatever the batch.
+    let consume = ["--messages", "3000", "--ceilings", &ceilings];
+    let report = embedded("consume", folder.path(), &consume);
+    assert_eq!(report["ceilings"][0]["unit"], "MB/s", "{report}");
+    let wrong = ["bench", "produce", "--embedded", "--ceilings", &config];
+    let sentence = corelane(&wrong).failed();
+    assert!(sentence.contains("machine.toml") && sentence.contains("tune write"), "{sentence}");
+}
