@@ -10,6 +10,7 @@ mod process;
 mod random;
 mod scenario;
 pub mod soak;
+pub mod storm;
 pub mod torture;
 mod traffic;
 

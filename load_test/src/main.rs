@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use corelane_load_test::{crash, faults, soak, torture};
+use corelane_load_test::{crash, faults, soak, storm, torture};
 
 /// Scenarios over the real broker.
 #[derive(Debug, Parser)]
@@ -27,6 +27,9 @@ enum Scenario {
     Faults(FaultsArgs),
     /// A day of changing load pressed into minutes; fails when memory, descriptors or latency grow
     Soak(SoakArgs),
+    /// Crowds, readers that do not read, bursts and clients that leave, all at once, beside normal
+    /// clients; fails unless memory and descriptors are afterwards what they were before
+    Storm(StormArgs),
 }
 
 /// What every scenario is told.
@@ -129,6 +132,24 @@ struct SoakArgs {
     /// Write a row a second here
     #[arg(long, value_name = "FILE", default_value = "soak.csv")]
     csv: PathBuf,
+    /// Draw the rows as a page to look at
+    #[arg(long, value_name = "FILE", default_value = "soak.html")]
+    html: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct StormArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How long rounds go on
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Connections of the crowd of each round
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// Messages a second of the normal clients, who go up to four times that
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    rate: u32,
 }
 
 fn main() -> ExitCode {
@@ -163,12 +184,22 @@ fn main() -> ExitCode {
                 rate: args.rate,
                 restarts: args.restarts,
                 csv: Some(args.csv),
+                html: Some(args.html),
                 verbose: true,
             });
             let grows = result.as_ref().is_ok_and(|report| !report.is_flat());
             let code = tell(result);
             if grows { ExitCode::FAILURE } else { code }
         }
+        Scenario::Storm(args) => tell(storm::run(&storm::Options {
+            seed: args.common.seed(),
+            program: args.common.binary,
+            folder: args.common.folder,
+            time: Duration::from_secs(args.seconds),
+            connections: args.connections as usize,
+            rate: args.rate,
+            verbose: true,
+        })),
         Scenario::Faults(args) => tell(faults::run(&faults::Options {
             seed: args.common.seed(),
             program: args.common.binary,

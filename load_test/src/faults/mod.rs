@@ -4,7 +4,7 @@
 mod apply;
 mod memory;
 mod namespace;
-mod peers;
+pub(crate) mod peers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,8 +3,9 @@
 //! and growth is a failure.
 
 mod churn;
-mod probe;
-mod samples;
+mod page;
+pub(crate) mod probe;
+pub(crate) mod samples;
 mod slope;
 
 use std::io::Write;
@@ -54,6 +55,8 @@ pub struct Options {
     pub restarts: bool,
     /// Where the measurements go.
     pub csv: Option<PathBuf>,
+    /// Where they go as a page to look at.
+    pub html: Option<PathBuf>,
     /// A line on stderr for each cycle.
     pub verbose: bool,
 }
@@ -270,7 +273,12 @@ impl<'a> Run<'a> {
             eprintln!("{verdict}");
         }
         let trends = trends(&self.samples);
-        Ok(Report { seed: self.options.seed, totals, trends, churn, time })
+        let report = Report { seed: self.options.seed, totals, trends, churn, time };
+        if let Some(path) = &self.options.html {
+            let written = std::fs::write(path, page::draw(&report, &self.samples));
+            written.map_err(ScenarioError::io("write the page"))?;
+        }
+        Ok(report)
     }
 }
 

@@ -3,10 +3,10 @@
 
 mod cases;
 mod normal;
-mod payload;
+pub(crate) mod payload;
 mod seeds;
 mod verdict;
-mod watch;
+pub(crate) mod watch;
 mod wire;
 
 use std::fmt;

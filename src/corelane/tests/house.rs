@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("offline", &["model", "protocol", "wal", "shards"]),
     ("paths", &["model", "protocol", "wal", "shards"]),
     ("bench", &["model", "protocol", "ring", "client", "tuning"]),
-    ("load-test", &["model", "protocol", "ring", "client", "tuning"]),
+    ("load-test", &["model", "protocol", "ring", "client", "tuning", "bench"]),
     ("peers", &["client", "bench"]),
     ("fuzz-targets", &["model", "protocol", "wal", "shards", "client", "tuning"]),
 ];

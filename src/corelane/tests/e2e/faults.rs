@@ -1,9 +1,9 @@
-//! Short forms of the fault scenario and the soak.
+//! Short forms of the fault scenario, the soak and the storm.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use corelane_load_test::{faults, soak};
+use corelane_load_test::{faults, soak, storm};
 
 use crate::harness::{BINARY, seed};
 
@@ -51,6 +51,7 @@ fn a_memory_limit_of_the_kernel_is_never_met() {
 fn a_short_soak_keeps_its_promises_and_measures() {
     let folder = crate::harness::folder();
     let csv = folder.path().join("soak.csv");
+    let html = folder.path().join("soak.html");
     let options = soak::Options {
         program: PathBuf::from(BINARY),
         folder: folder.path().to_owned(),
@@ -59,6 +60,7 @@ fn a_short_soak_keeps_its_promises_and_measures() {
         rate: 1_000,
         restarts: true,
         csv: Some(csv.clone()),
+        html: Some(html.clone()),
         verbose: true,
     };
     let report = soak::run(&options).unwrap();
@@ -70,4 +72,31 @@ fn a_short_soak_keeps_its_promises_and_measures() {
     assert!(rows.lines().count() > 5, "{rows}");
     let columns = rows.lines().next().unwrap().split(',').count();
     assert!(rows.lines().all(|row| row.split(',').count() == columns), "{rows}");
+    let page = std::fs::read_to_string(html).unwrap();
+    for part in ["Resident memory", "Descriptors", "Latency", "<svg"] {
+        assert!(page.contains(part), "{part} in the page of {} bytes", page.len());
+    }
+    assert!(!page.contains("http://") || !page.contains("src="), "needs another file");
+}
+
+#[test]
+fn a_short_storm_leaves_nothing_behind() {
+    let folder = crate::harness::folder();
+    let options = storm::Options {
+        program: PathBuf::from(BINARY),
+        folder: folder.path().to_owned(),
+        seed: seed(),
+        time: Duration::from_secs(6),
+        connections: 600,
+        rate: 600,
+        verbose: true,
+    };
+    // That memory and descriptors are what they were, and that nothing was lost, is its own verdict.
+    let report = storm::run(&options).unwrap();
+    println!("{report}");
+    let seen = report.seen;
+    assert!(report.rounds > 0 && seen.connections > 0 && seen.peers > 0, "{report}");
+    assert!(seen.slow_records > 0 && seen.burst_messages > 0, "{report}");
+    assert!(report.peak.descriptors > report.start.descriptors + 300, "{report}");
+    assert!(report.totals.acknowledged > 0 && report.totals.followed > 0, "{report}");
 }
