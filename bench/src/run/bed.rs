@@ -20,6 +20,10 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// What a running server is taken to have.
 const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 const SEGMENT_BYTES_VARIABLE: &str = "CORELANE_STORAGE_SEGMENT_BYTES";
+/// Used segments that a server started here keeps for the next use: all that a run on used space
+/// needs.
+const POOL_SEGMENTS: u32 = 32;
+const POOL_SEGMENTS_VARIABLE: &str = "CORELANE_STORAGE_POOL_SEGMENTS_MAX";
 
 /// So many connections a server takes from one address as it is.
 const CONNECTIONS_PLENTY: usize = 4_000;
@@ -71,7 +75,10 @@ impl Bed {
         let cpus = Layout::choose(cores, options.cpu);
         let scratch = Scratch::make(options.data_dir.as_deref())?;
         let program = options.server_program.clone().map_or_else(embedded::this_program, Ok)?;
-        let mut env = vec![(SEGMENT_BYTES_VARIABLE.to_owned(), SEGMENT_BYTES.to_string())];
+        let mut env = vec![
+            (SEGMENT_BYTES_VARIABLE.to_owned(), SEGMENT_BYTES.to_string()),
+            (POOL_SEGMENTS_VARIABLE.to_owned(), POOL_SEGMENTS.to_string()),
+        ];
         env.extend(room_for(options));
         env.extend(options.server_env.iter().cloned());
         let launch = Launch {

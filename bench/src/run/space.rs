@@ -18,10 +18,10 @@ use crate::workload::Sizes;
 const SIZE_BYTES: usize = 4096;
 /// Recycled segments that count as "gone round", per shard.
 const SEGMENTS: u64 = 4;
+/// So many segments later, per shard, what a deleted topic had is free: two checkpoints.
+const SEGMENTS_UNTIL_FREE: u64 = 3;
 /// Given up after this many times [`SEGMENTS`] segments per shard.
-const ROUNDS_MAX: u64 = 12;
-/// What is kept of the messages written here, over all partitions, bytes.
-const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+const ROUNDS_MAX: u64 = 24;
 /// What is kept of a measured run's messages, over all partitions, bytes.
 const RUN_KEPT_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -35,7 +35,8 @@ pub fn topic_config(options: &Options) -> TopicConfig {
     }
 }
 
-/// Writes until the log has gone round, when that is asked for. Returns what was reached.
+/// Writes until the log has gone round with as much kept as the run keeps, when that is asked
+/// for, and frees it all. Returns what was reached.
 pub fn prepare(
     options: &Options,
     bed: &mut Bed,
@@ -45,9 +46,47 @@ pub fn prepare(
         return Ok(options.space);
     }
     let shards = bed.control.status()?.shards.len().max(1);
-    let config =
-        TopicConfig { retention_bytes: Some(KEPT_BYTES / shards as u64), ..TopicConfig::default() };
-    let topics = Topics::create(&mut bed.control, "prepare", 1, shards, &config)?;
+    let goal_bytes = SEGMENTS * bed.segment_bytes * shards as u64;
+    let topics = topics(bed, "prepare", shards)?;
+    let mut written = 0;
+    let mut reached = Space::Fresh;
+    for _ in 0..ROUNDS_MAX {
+        written += write(options, bed, &topics, goal_bytes, stop)?;
+        let in_use: u64 = bed.control.status()?.shards.iter().map(|s| s.log_bytes).sum();
+        if written >= in_use + goal_bytes {
+            reached = Space::Recycled;
+            break;
+        }
+    }
+    bed.control.delete_topics(&topics.names)?;
+    if reached == Space::Fresh {
+        bed.notes.push(format!(
+            "{} MiB were written and the log has not gone round: space is fresh",
+            written >> 20
+        ));
+        return Ok(reached);
+    }
+    let topics = self::topics(bed, "prepare-free", shards)?;
+    let until_free = SEGMENTS_UNTIL_FREE * bed.segment_bytes * shards as u64;
+    write(options, bed, &topics, until_free, stop)?;
+    bed.control.delete_topics(&topics.names)?;
+    Ok(reached)
+}
+
+fn topics(bed: &mut Bed, name: &str, shards: usize) -> Result<Topics, BenchError> {
+    let kept = RUN_KEPT_BYTES / shards as u64;
+    let config = TopicConfig { retention_bytes: Some(kept), ..TopicConfig::default() };
+    Topics::create(&mut bed.control, name, 1, shards, &config)
+}
+
+/// Publishes so many bytes over all connections. Returns how many were acknowledged.
+fn write(
+    options: &Options,
+    bed: &mut Bed,
+    topics: &Topics,
+    bytes: u64,
+    stop: &Arc<AtomicBool>,
+) -> Result<u64, BenchError> {
     let load = Options {
         sizes: Sizes::Fixed(SIZE_BYTES),
         keys: None,
@@ -60,8 +99,7 @@ pub fn prepare(
         ..options.clone()
     };
     let request_bytes = (SIZE_BYTES * load.batch) as u64;
-    let goal_bytes = SEGMENTS * bed.segment_bytes * shards as u64;
-    let requests_each = goal_bytes.div_ceil(request_bytes * load.connections as u64);
+    let requests_each = bytes.div_ceil(request_bytes * load.connections as u64);
     let plan = Plan {
         warmup: std::time::Duration::ZERO,
         duration: None,
@@ -74,19 +112,6 @@ pub fn prepare(
         bell: None,
         may_end_early: false,
     };
-    let mut written = 0;
-    for _ in 0..ROUNDS_MAX {
-        let published = load::publish(&load, bed, &topics, &plan, stop)?;
-        written += published.measured.acknowledged_total * SIZE_BYTES as u64;
-        let in_use: u64 = bed.control.status()?.shards.iter().map(|s| s.log_bytes).sum();
-        if written >= in_use + goal_bytes {
-            bed.control.delete_topics(&topics.names)?;
-            return Ok(Space::Recycled);
-        }
-    }
-    bed.notes.push(format!(
-        "{} MiB were written and the log has not gone round: space is fresh",
-        written >> 20
-    ));
-    Ok(Space::Fresh)
+    let published = load::publish(&load, bed, topics, &plan, stop)?;
+    Ok(published.measured.acknowledged_total * SIZE_BYTES as u64)
 }

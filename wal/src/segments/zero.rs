@@ -10,12 +10,14 @@ use crate::device::{Action, DeviceError, LogDevice};
 use crate::io::Purpose;
 use crate::wal::Wal;
 
-/// One step, bytes.
-const STEP_BYTES: u64 = 1024 * 1024;
+/// One step, bytes: small, because blocks wait behind it at the device.
+const STEP_BYTES: u64 = 256 * 1024;
+/// Steps between two ticks, one after the other.
+const STEPS_A_TICK: u32 = 4;
 /// How far ahead of the log a step begins at least when the log has caught up, bytes.
-const AHEAD_BYTES: u64 = 2 * STEP_BYTES;
+const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 /// With less than this prepared ahead of the log the next step follows at once, bytes.
-const HURRY_BYTES: u64 = 32 * STEP_BYTES;
+const HURRY_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A step under way.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ struct Step {
 #[derive(Debug, Default)]
 pub(crate) struct Zeroing {
     step: Option<Step>,
+    /// Left until the next tick.
+    steps: u32,
     zeros: Option<Bytes>,
     pub failed: bool,
     pub bytes_total: u64,
@@ -45,8 +49,13 @@ impl Zeroing {
 }
 
 impl Wal {
-    /// Starts the next step if there is something left to prepare.
+    /// Starts the steps of a tick if there is something left to prepare.
     pub(crate) fn zero_ahead<D: LogDevice>(&mut self, device: &mut D) {
+        self.zeroing.steps = STEPS_A_TICK;
+        self.zero_step(device);
+    }
+
+    fn zero_step<D: LogDevice>(&mut self, device: &mut D) {
         if self.zeroing.step.is_some() || self.zeroing.failed || self.failure.is_some() {
             return;
         }
@@ -59,6 +68,7 @@ impl Wal {
         let Some(segment) = self.segments.all.get(&step.segment) else { return };
         let action = Action::Write { file: segment.file, offset: step.from, data: zeros };
         self.zeroing.step = Some(step);
+        self.zeroing.steps = self.zeroing.steps.saturating_sub(1);
         self.io.submit(device, Purpose::Zero, action);
     }
 
@@ -68,7 +78,7 @@ impl Wal {
             let from = match segment.state {
                 // The log is at the border: leave it room, so that it does not wait for a step.
                 State::Active
-                    if position > self.unit as u64 && segment.prepared < position + STEP_BYTES =>
+                    if position > self.unit as u64 && segment.prepared < position + AHEAD_BYTES / 2 =>
                 {
                     (position + AHEAD_BYTES).next_multiple_of(STEP_BYTES)
                 }
@@ -96,8 +106,8 @@ impl Wal {
         let near = self.segments.active().is_some_and(|active| {
             active.generation == 0 && active.prepared < self.writer.position + HURRY_BYTES
         });
-        if near && !self.stopping {
-            self.zero_ahead(device);
+        if (near || self.zeroing.steps > 0) && !self.stopping {
+            self.zero_step(device);
         }
     }
 }
