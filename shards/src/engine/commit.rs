@@ -9,16 +9,50 @@ use crate::rejection;
 use crate::topics::Stage;
 use crate::undo::UndoChange;
 
+/// Committed batches of one partition; what they add to it.
+#[derive(Debug, Default)]
+struct BatchRun {
+    stream: StreamId,
+    records: u64,
+    bytes: u64,
+}
+
 impl Engine {
     /// The log is committed up to `upto` (as far as this engine has appended): what those
     /// entries say may be seen from now on. Costs a few loads per entry; partitions without a
     /// new entry are not looked at.
     pub fn commit(&mut self, upto: Lsn) {
+        // Batches of one partition in a row are revealed at once.
+        let mut run = BatchRun::default();
         while self.committed_lsn < upto {
-            let Some(undo) = self.undo.pop_front() else { return };
+            let Some(undo) = self.undo.pop_front() else { break };
             self.committed_lsn = self.committed_lsn.next();
-            self.reveal(undo.change, true);
+            match undo.change {
+                UndoChange::Batch { stream, records, bytes, .. } => {
+                    if stream != run.stream {
+                        self.reveal_batches(&run);
+                        run = BatchRun { stream, ..BatchRun::default() };
+                    }
+                    run.records += u64::from(records);
+                    run.bytes += u64::from(bytes);
+                }
+                change => {
+                    self.reveal_batches(&std::mem::take(&mut run));
+                    self.reveal(change, true);
+                }
+            }
         }
+        self.reveal_batches(&run);
+    }
+
+    fn reveal_batches(&mut self, run: &BatchRun) {
+        if run.records == 0 {
+            return;
+        }
+        let Some(partition) = self.streams.get_mut(run.stream) else { return };
+        partition.shown.next_offset += run.records;
+        partition.shown.bytes += run.bytes;
+        self.readers.wake(run.stream, run.bytes);
     }
 
     /// Takes back every entry after `lsn`, newest first. The state is then that of a fresh
@@ -40,10 +74,8 @@ impl Engine {
     pub(super) fn reveal(&mut self, change: UndoChange, tells: bool) {
         match change {
             UndoChange::Batch { stream, records, bytes, .. } => {
-                let Some(partition) = self.streams.get_mut(stream) else { return };
-                partition.shown.next_offset += u64::from(records);
-                partition.shown.bytes += u64::from(bytes);
-                self.readers.wake(stream, u64::from(bytes));
+                let (records, bytes) = (u64::from(records), u64::from(bytes));
+                self.reveal_batches(&BatchRun { stream, records, bytes });
             }
             UndoChange::PartitionCreated { stream } => {
                 if let Some(partition) = self.streams.get_mut(stream) {

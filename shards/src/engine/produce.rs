@@ -94,13 +94,6 @@ impl Engine {
         bytes: &[&[u8]],
         journal: &mut impl Journal,
     ) -> Lsn {
-        let mut start = [0; PATCHED_BYTES];
-        let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
-        let rest = split_start(bytes, &mut start);
-        start[..8].copy_from_slice(&base_offset.to_be_bytes());
-        start[12..].copy_from_slice(&0u32.to_be_bytes());
-        parts.push(&start);
-        parts.extend(rest);
         let head = EntryHead {
             kind: kind::BATCH,
             flags: 0,
@@ -111,12 +104,33 @@ impl Engine {
         };
         // The client's checksum covers none of what is rewritten.
         let covered = facts.bytes as usize - batch::CRC_FROM;
-        let lsn = journal.append_covered(&head, &parts, covered, crc);
+        let mut start = [0; PATCHED_BYTES];
+        let lsn = if let [whole] = bytes
+            && let Some((first, rest)) = whole.split_first_chunk()
+        {
+            // It lies in one piece, as most do.
+            start = *first;
+            patch(&mut start, base_offset);
+            journal.append_covered(&head, &[&start, rest], covered, crc)
+        } else {
+            let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
+            let rest = split_start(bytes, &mut start);
+            patch(&mut start, base_offset);
+            parts.push(&start);
+            parts.extend(rest);
+            journal.append_covered(&head, &parts, covered, crc)
+        };
         self.expect_next(lsn);
         let undo = self.apply_batch(lsn, &head, facts);
         self.push_undo(lsn, time_ms, undo.expect("a decided batch applies"));
         lsn
     }
+}
+
+/// What the broker writes in a batch: base offset and leader epoch.
+fn patch(start: &mut [u8; PATCHED_BYTES], base_offset: Offset) {
+    start[..8].copy_from_slice(&base_offset.to_be_bytes());
+    start[12..].copy_from_slice(&0u32.to_be_bytes());
 }
 
 /// Copies the first bytes into `start`; what remains of the slices comes back.

@@ -278,7 +278,11 @@ struct PartsCursor<'a> {
 impl<'a> PartsCursor<'a> {
     fn new(parts: &'a [&'a [u8]]) -> Self {
         let remaining = parts.iter().map(|part| part.len()).sum();
-        Self { current: &[], later: parts, remaining }
+        let (current, later) = match parts {
+            [first, later @ ..] => (*first, later),
+            [] => (&[][..], parts),
+        };
+        Self { current, later, remaining }
     }
 
     /// Checks the batch at this place and moves behind it.
@@ -288,6 +292,12 @@ impl<'a> PartsCursor<'a> {
         let length = header.batch_length as usize;
         if length > self.remaining {
             return Err(BatchError::Short { missing: (length - self.remaining) as u64 });
+        }
+        if let Some((batch, rest)) = self.current.split_at_checked(length) {
+            check_whole(&header, batch)?;
+            self.current = rest;
+            self.remaining -= length;
+            return Ok(header);
         }
         let mut records = self.clone();
         let found = self.checksum(length);
@@ -355,11 +365,6 @@ impl<'a> PartsCursor<'a> {
 
     /// CRC32C of the next `length` bytes from [`CRC_FROM`] on; moves behind them.
     fn checksum(&mut self, length: usize) -> u32 {
-        if let Some((batch, rest)) = self.current.split_at_checked(length) {
-            self.current = rest;
-            self.remaining -= length;
-            return crc32c(&batch[CRC_FROM..]);
-        }
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         self.advance(CRC_FROM, |_| {});
         self.advance(length - CRC_FROM, |piece| digest.update(piece));
@@ -382,6 +387,41 @@ impl<'a> PartsCursor<'a> {
             bytes -= piece.len();
         }
     }
+}
+
+/// Checks checksum and record count of a batch that lies in one piece, as most do.
+#[inline]
+fn check_whole(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+    let found = crc32c(&batch[CRC_FROM..]);
+    if found != header.crc {
+        return Err(BatchError::Crc { expected: header.crc, found });
+    }
+    if header.attributes & CODEC_MASK != 0 {
+        return Ok(());
+    }
+    let mut rest = &batch[BATCH_HEADER_BYTES..];
+    for _ in 0..header.records_count {
+        let after = record_length(rest).filter(|(record, _)| *record >= RECORD_BYTES_MIN);
+        let after = after.and_then(|(record, prefix)| rest[prefix..].get(record..));
+        rest = after.ok_or(BatchError::Records { expected: header.records_count })?;
+    }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(BatchError::Records { expected: header.records_count })
+}
+
+/// A record's length and how many bytes say so, as [`PartsCursor::record_length`].
+#[inline]
+fn record_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0u64;
+    for (at, byte) in bytes.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7F) << (7 * at);
+        if byte & 0x80 == 0 {
+            return (value & 1 == 0).then_some(((value >> 1) as usize, at + 1));
+        }
+    }
+    None
 }
 
 /// CRC32C (Castagnoli), the checksum of batches.

@@ -408,7 +408,19 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<i64, RecordError> {
+        // Most numbers of a record have one byte or two.
+        let (value, rest) = match self.rest {
+            [a, rest @ ..] if *a < 0x80 => (u64::from(*a), rest),
+            [a, b, rest @ ..] if *b < 0x80 => (u64::from(a & 0x7F) | u64::from(*b) << 7, rest),
+            _ => return self.long_varint(),
+        };
+        self.rest = rest;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    fn long_varint(&mut self) -> Result<i64, RecordError> {
         let mut value = 0u64;
         for (at, byte) in self.rest.iter().enumerate().take(10) {
             // The tenth byte holds the 64th bit and nothing more.

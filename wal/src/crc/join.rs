@@ -7,8 +7,10 @@
 /// The Castagnoli polynomial without x^32.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 const ONE: u32 = 1 << 31;
-/// Below this a pass over the bytes is as cheap, bytes.
+/// Below this a pass over the bytes is as cheap where many such parts lie together, bytes.
 pub const JOIN_BYTES_MIN: usize = 256;
+/// The same for one part alone, which a pass is slower to begin with.
+const JOIN_ALONE_BYTES_MIN: usize = 128;
 /// From here on a pass over the bytes costs more than preparing for a new length, bytes.
 const ANY_LENGTH_FROM: usize = 8 * 1024;
 /// What preparing for a new length costs, in bytes of a pass.
@@ -117,10 +119,10 @@ impl Joiner {
     #[inline]
     pub fn is_worth(&mut self, second_bytes: usize) -> bool {
         if second_bytes == self.bytes {
-            return second_bytes >= JOIN_BYTES_MIN;
+            return second_bytes >= JOIN_ALONE_BYTES_MIN;
         }
         let twice = std::mem::replace(&mut self.asked, second_bytes) == second_bytes;
-        second_bytes >= ANY_LENGTH_FROM || twice && second_bytes >= JOIN_BYTES_MIN
+        second_bytes >= ANY_LENGTH_FROM || twice && second_bytes >= JOIN_ALONE_BYTES_MIN
     }
 
     /// Whether joining parts of these lengths is cheaper than a pass over all of them.

@@ -165,3 +165,31 @@ fn batches_are_split_where_they_end() {
     assert_eq!(split_batches(&short, None).last(), Some(Err(BatchError::Short { missing: 1 })));
     assert_eq!(split_batches(&[], None).next(), None);
 }
+
+proptest::proptest! {
+    /// The two ways to go through a batch agree, on records that lie about their lengths too.
+    #[test]
+    fn what_lies_in_one_piece_is_judged_as_what_lies_in_two(
+        records in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+        count in 0u32..4,
+        lengths in proptest::collection::vec((0usize..60, 0u8..30), 0..3),
+        cut in 0usize..120,
+    ) {
+        let mut records = records;
+        for (at, length) in lengths {
+            if let Some(byte) = records.get_mut(at) {
+                *byte = length * 2;
+            }
+        }
+        let mut bytes = batch()[..BATCH_HEADER_BYTES].to_vec();
+        bytes.extend_from_slice(&records);
+        let counted = bytes.len() as u32 - 12;
+        bytes[8..12].copy_from_slice(&counted.to_be_bytes());
+        bytes[23..27].copy_from_slice(&count.wrapping_sub(1).to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let crc = bitwise_crc32c(&bytes[21..]);
+        bytes[CRC].copy_from_slice(&crc.to_be_bytes());
+        let (a, b) = bytes.split_at(cut.min(bytes.len()));
+        proptest::prop_assert_eq!(check_batch(&[&bytes]), check_batch(&[a, b]));
+    }
+}

@@ -4,6 +4,7 @@
 use model::{ErrorCode, Rejection, Reply, Request, ShardId};
 use protocol::{FRAME_HEADER_BYTES, FrameHeader, kind};
 
+use super::borders::guarded;
 use super::{Core, gather, unknown_shard, work};
 use crate::bounds::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_SPARED, REQUEST_COST_MIN};
 use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
@@ -12,6 +13,8 @@ use crate::message::{ConnectionId, DrainOrder, Message, Origin, ReplyTo, ShardRe
 
 /// Bodies of requests beside publishes are small; a larger one is refused before it is copied.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// So many messages are worth a write of their own before the turn's end.
+const HAND_OVER_MESSAGES: u64 = 256;
 /// Of an authentication mechanism's name that is not known, in the answer and the log.
 const MECHANISM_CHARS_SHOWN: usize = 64;
 
@@ -19,6 +22,7 @@ impl Core {
     /// Parses what the queued connections have. Returns whether some have more.
     pub(super) fn parse_connections(&mut self) -> bool {
         let mut turn = self.parse_queue.turn();
+        let mut handed_over = self.counters.messages_in;
         while let Some((id, share)) = self.parse_queue.next(&mut turn) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.queued = false;
@@ -32,8 +36,21 @@ impl Core {
             turn.spend(spent);
             self.keep_rest(id, input);
             self.drain_if_done_reading(id);
+            if self.counters.messages_in - handed_over >= HAND_OVER_MESSAGES {
+                handed_over = self.counters.messages_in;
+                self.hand_over();
+            }
         }
         !self.parse_queue.is_empty()
+    }
+
+    /// What has been appended so far goes to the disk, which works while the rest is parsed.
+    fn hand_over(&mut self) {
+        for slot in &mut self.shards {
+            guarded(slot, |host| host.hand_over(&mut self.ring, &self.clock, &mut self.stages));
+        }
+        // The turn's end meets the error, if it is one, again.
+        let _ = self.ring.submit();
     }
 
     /// Takes frames until there are no more or their work is more than `share`. Returns the work.

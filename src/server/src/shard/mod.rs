@@ -158,10 +158,15 @@ impl ShardHost {
         if self.step_retention(clock) {
             more = true;
         }
+        self.hand_over(ring, clock, stages);
+        more
+    }
+
+    /// In the middle of a turn: what was appended goes to the disk.
+    pub fn hand_over(&mut self, ring: &mut Ring, clock: &Clock, stages: &mut StageTimes) {
         self.time_appends(clock, stages);
         self.write_out(ring);
         self.pending.seal();
-        more
     }
 
     /// Whether a write of the log is under way.
