@@ -80,6 +80,9 @@ impl Bed {
             (POOL_SEGMENTS_VARIABLE.to_owned(), POOL_SEGMENTS.to_string()),
         ];
         env.extend(room_for(options));
+        // Whoever has set a variable for the server means it.
+        env.retain(|(name, _)| std::env::var_os(name).is_none());
+        env.extend(std::env::vars().filter(|(name, _)| name.starts_with("CORELANE_")));
         env.extend(options.server_env.iter().cloned());
         let launch = Launch {
             program,
@@ -181,5 +184,5 @@ fn server_cores(options: &Options) -> usize {
 
 fn segment_bytes(env: &[(String, String)]) -> u64 {
     let last = env.iter().rev().find(|(name, _)| name == SEGMENT_BYTES_VARIABLE);
-    last.and_then(|(_, value)| value.parse().ok()).unwrap_or(SEGMENT_BYTES)
+    last.map_or(SEGMENT_BYTES, |(_, value)| value.parse().unwrap_or(SEGMENT_BYTES_DEFAULT))
 }

@@ -78,7 +78,8 @@ impl Wal {
             let from = match segment.state {
                 // The log is at the border: leave it room, so that it does not wait for a step.
                 State::Active
-                    if position > self.unit as u64 && segment.prepared < position + AHEAD_BYTES / 2 =>
+                    if position > self.unit as u64
+                        && segment.prepared < position + AHEAD_BYTES / 2 =>
                 {
                     (position + AHEAD_BYTES).next_multiple_of(STEP_BYTES)
                 }
