@@ -284,6 +284,9 @@ impl Generator {
             let until_ns = until_ns.min(due_ns - SPIN_NS / 2);
             self.ring.0.wait(Some(Duration::from_nanos(until_ns - now_ns)))
         } else {
+            // The kernel's threads that end a disk's writes may share this CPU. Without giving way
+            // they would wait for the scheduler's next tick: milliseconds, counted as the server's.
+            std::thread::yield_now();
             self.ring.0.submit()
         };
         waited.map(|_| sleeps).map_err(BenchError::io("waiting for the sockets"))

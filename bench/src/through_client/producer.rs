@@ -176,6 +176,10 @@ async fn wait_until(due_ns: u64, now_ns: u64) {
     let left = Duration::from_nanos(due_ns.saturating_sub(now_ns));
     match left.checked_sub(SPIN) {
         Some(sleep) => tokio::time::sleep(sleep.min(SLEEP_MAX)).await,
-        None => tokio::task::yield_now().await,
+        None => {
+            // Others of this CPU too: the kernel's threads that end a disk's writes.
+            std::thread::yield_now();
+            tokio::task::yield_now().await;
+        }
     }
 }

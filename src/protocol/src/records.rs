@@ -408,7 +408,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<i64, RecordError> {
         // Most numbers of a record have one byte or two.
         let (value, rest) = match self.rest {

@@ -24,7 +24,7 @@ const AHEAD_BYTES_CROWDED: u64 = 1024 * 1024;
 /// A part's length is a multiple of this, or ends where the blocks end, bytes.
 const PART_UNIT: u64 = 64 * 1024;
 /// A part's length at most, unless one block needs more, bytes.
-const PART_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const PART_BYTES_MAX: u64 = 1024 * 1024;
 /// A part up to this length has memory of its own when no begun chunk has room, bytes.
 const SMALL_PART_BYTES: u64 = 256 * 1024;
 
