@@ -172,14 +172,23 @@ impl Input {
         }
     }
 
-    /// Copies what is here out of the pool, into one buffer; with `reserve` it has room for the
-    /// rest of its frame.
-    pub fn copy_out(&mut self, reserve: bool) {
-        if self.pooled() == 0 {
-            return;
+    /// Copies what is here out of the pool, into one buffer.
+    pub fn copy_out(&mut self) {
+        if self.pooled() > 0 {
+            self.copy_to_one(self.available);
         }
-        let frame = if reserve { self.frame_bytes() } else { 0 };
-        let mut bytes = Vec::with_capacity(frame.max(self.available));
+    }
+
+    /// The same, with room for the rest of the frame that comes next.
+    pub fn copy_out_with_room(&mut self) {
+        let room = self.frame_bytes().max(self.available);
+        if self.pooled() > 0 || self.owned_bytes() < room {
+            self.copy_to_one(room);
+        }
+    }
+
+    fn copy_to_one(&mut self, capacity: usize) {
+        let mut bytes = Vec::with_capacity(capacity);
         for part in self.parts(0, self.available) {
             bytes.extend_from_slice(part);
         }

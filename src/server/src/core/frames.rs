@@ -104,55 +104,6 @@ impl Core {
         done
     }
 
-    /// What is left of the input goes back to its connection, out of the receive pool when the
-    /// pool runs short.
-    fn keep_rest(&mut self, id: ConnectionId, mut input: Input) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        self.held_buffers -= connection.held;
-        if std::mem::take(&mut connection.partial_waits) {
-            self.partial_waiting_bytes -= connection.partial_bytes;
-            self.partial_bytes -= std::mem::take(&mut connection.partial_bytes);
-        }
-        let mut held = input.pooled();
-        let mut refused = false;
-        if held > 0 && self.held_buffers + held > self.config.held_buffers_max {
-            // Whoever has been given room for its frame is read on, so that the room comes back;
-            // whoever has not waits with what it has sent so far.
-            // What those who wait have sent is not counted against them: they would wait for
-            // each other.
-            let others = self.partial_bytes - self.partial_waiting_bytes - connection.partial_bytes;
-            let wanted = others + input.frame_bytes();
-            let reserve = others == 0 || wanted <= self.config.partial_frame_bytes_max;
-            input.copy_out(reserve);
-            refused = !reserve;
-            held = 0;
-        }
-        let partial = input.owned_bytes();
-        if partial == 0 {
-            connection.partial_since_ns = 0;
-        } else if connection.partial_since_ns == 0 {
-            connection.partial_since_ns = self.clock.now_ns();
-        }
-        self.partial_bytes = self.partial_bytes - connection.partial_bytes + partial;
-        self.held_buffers += held;
-        connection.held = held;
-        connection.partial_bytes = partial;
-        connection.input = input;
-        if !refused {
-            return;
-        }
-        connection.partial_waits = true;
-        self.partial_waiting_bytes += partial;
-        if connection.stall.is_some() {
-            return;
-        }
-        if self.partial_waiting_bytes > self.config.partial_frame_bytes_max {
-            let text = "too many frames wait for memory to come whole; try again shortly";
-            return self.close_with(id, 0, &Rejection::new(ErrorCode::Busy, text));
-        }
-        self.stall(id, Stall::PartialFrames);
-    }
-
     /// Takes one whole frame. An error: it has to wait, nothing has been done.
     fn on_frame(
         &mut self,

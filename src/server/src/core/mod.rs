@@ -13,6 +13,7 @@ mod gather;
 mod idle;
 mod messages;
 mod operators;
+mod partial;
 mod produce;
 mod rest;
 mod run;

@@ -207,13 +207,6 @@ impl Core {
         }
     }
 
-    fn others_wait_for_memory(&mut self) -> bool {
-        let (connections, stalled) = (&mut self.connections, &self.stalled);
-        stalled.iter().any(|id| {
-            connections.get_mut(*id).is_some_and(|c| c.stall == Some(Stall::PartialFrames))
-        })
-    }
-
     /// Looks again at the connections that wait for room of this core.
     pub(super) fn retry_stalled(&mut self) {
         let now_ns = self.clock.now_ns();
@@ -229,6 +222,7 @@ impl Core {
                 self.unstall(id);
             }
         }
+        let mut frames_wait = false;
         for id in std::mem::take(&mut self.stalled) {
             let free = match self.connections.get_mut(id).and_then(|c| c.stall) {
                 Some(Stall::Mesh(core)) => self.out.mesh.has_room(core),
@@ -243,8 +237,9 @@ impl Core {
                     free
                 }
                 Some(Stall::PartialFrames) => {
-                    self.partial_bytes - self.partial_waiting_bytes
-                        <= self.config.partial_frame_bytes_max / 2
+                    // In the order they came: a large frame is not passed over for small ones.
+                    frames_wait = frames_wait || !self.give_room_for_frame(id);
+                    !frames_wait
                 }
                 _ => continue,
             };

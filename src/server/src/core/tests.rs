@@ -221,6 +221,56 @@ fn frames_not_yet_whole_share_the_memory_there_is_and_come_through_one_after_the
     assert_eq!((core.partial_bytes, core.held_buffers, core.stalled.len()), (0, 0, 0));
 }
 
+/// When room comes back, one that waits gets it, not all at once to be refused again.
+#[test]
+fn room_for_a_frame_is_given_to_one_after_the_other() {
+    let mut core = core();
+    let frame = large_frame(PARTIAL_BYTES_MAX * 3 / 4, 7);
+    let (head, rest) = frame.split_at(5_000);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::greeted(&mut core)).collect();
+    for client in &mut clients {
+        client.send(head);
+        settle(&mut core);
+    }
+    for waiting in (0..4).rev() {
+        assert_eq!(core.stalled.len(), waiting);
+        assert!(core.partial_waiting_bytes <= waiting * head.len(), "{waiting} wait");
+        let room = core.partial_bytes - core.partial_waiting_bytes;
+        assert_eq!(room, frame.len(), "room for exactly one, {waiting} wait");
+        let mut next = clients.remove(0);
+        next.send(rest);
+        assert_eq!(next.rejection(&mut core).code, ErrorCode::UnknownKind);
+        settle(&mut core);
+    }
+    assert_eq!((core.partial_bytes, core.partial_waiting_bytes), (0, 0));
+}
+
+#[test]
+fn who_comes_when_too_many_wait_for_room_is_sent_away_and_holds_nothing() {
+    let mut core = core();
+    let frame = large_frame(PARTIAL_BYTES_MAX, 7);
+    let head = &frame[..4_000];
+    let mut clients: Vec<_> = (0..=PARTIAL_BYTES_MAX / head.len() + 1)
+        .map(|_| {
+            let mut client = Client::greeted(&mut core);
+            client.send(head);
+            settle(&mut core);
+            client
+        })
+        .collect();
+    let mut last = clients.pop().unwrap();
+    assert_eq!(last.rejection(&mut core).code, ErrorCode::Busy);
+    last.check_closed(&mut core);
+    assert_eq!(core.stalled.len(), clients.len() - 1, "all but the first wait");
+    assert!(core.partial_waiting_bytes <= PARTIAL_BYTES_MAX);
+    clients[0].send(&frame[head.len()..]);
+    assert_eq!(clients[0].rejection(&mut core).code, ErrorCode::UnknownKind);
+    drop(clients);
+    settle(&mut core);
+    let left = (core.partial_bytes, core.partial_waiting_bytes, core.held_buffers);
+    assert_eq!(left, (0, 0, 0));
+}
+
 #[test]
 fn a_frame_that_does_not_come_whole_in_time_costs_its_connection() {
     let mut core = core();
