@@ -28,7 +28,7 @@ pub(crate) struct Fetch {
     pub min_bytes: u64,
     pub max_bytes: u32,
     pub deadline_ms: i64,
-    /// Bytes that must still be committed before another look is worth it.
+    /// Bytes that must still be committed, when it begins to wait, before another look is worth it.
     pub lacking: u64,
     /// The deadline has passed: the next look is the last.
     pub expired: bool,
@@ -56,6 +56,8 @@ pub(crate) struct Reader {
     state: State,
     /// Tells this reader from an earlier one in the same slot.
     serial: u64,
+    /// A fetch that waits: how far its stream's count has to come, bytes.
+    due_bytes: u64,
     previous: u32,
     next: u32,
 }
@@ -68,10 +70,31 @@ struct List {
 
 const EMPTY: List = List { first: NONE, last: NONE };
 
-/// Each reader of a stream is in exactly one of the two.
+/// Each reader of a stream is in exactly one of the three.
 struct Lists {
+    /// Subscriptions that wait: every commit is for each of them.
     waiting: List,
+    /// Fetches that wait, by what they wait for: a commit costs nothing for those it does not
+    /// satisfy, however many there are.
+    fetches: BTreeSet<(u64, u64, u32)>,
     others: List,
+    /// Bytes committed since there have been readers.
+    count_bytes: u64,
+}
+
+impl Lists {
+    fn new() -> Self {
+        Self { waiting: EMPTY, fetches: BTreeSet::new(), others: EMPTY, count_bytes: 0 }
+    }
+
+    fn first_satisfied(&self) -> Option<u32> {
+        let (due_bytes, _, slot) = self.fetches.first()?;
+        (*due_bytes <= self.count_bytes).then_some(*slot)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.first == NONE && self.others.first == NONE && self.fetches.is_empty()
+    }
 }
 
 #[derive(Default)]
@@ -104,6 +127,7 @@ impl Readers {
             kind,
             state: State::Parked,
             serial: self.serial,
+            due_bytes: 0,
             previous: NONE,
             next: NONE,
         }) as u32;
@@ -171,22 +195,16 @@ impl Readers {
         if self.waiting == 0 {
             return;
         }
-        let Some(lists) = self.streams.get(&stream) else { return };
+        let Some(lists) = self.streams.get_mut(&stream) else { return };
+        lists.count_bytes += bytes;
         let mut slot = lists.waiting.first;
         while slot != NONE {
-            let reader = &mut self.slots[slot as usize];
-            let next = reader.next;
-            let ready = match &mut reader.kind {
-                Kind::Subscription { .. } => true,
-                Kind::Fetch(fetch) => {
-                    fetch.lacking = fetch.lacking.saturating_sub(bytes);
-                    fetch.lacking == 0
-                }
-            };
-            if ready {
-                self.set_state(slot, State::Queued);
-            }
+            let next = self.slots[slot as usize].next;
+            self.set_state(slot, State::Queued);
             slot = next;
+        }
+        while let Some(slot) = self.streams.get(&stream).and_then(Lists::first_satisfied) {
+            self.set_state(slot, State::Queued);
         }
     }
 
@@ -194,8 +212,9 @@ impl Readers {
     pub fn remove_stream(&mut self, stream: StreamId) -> Vec<ReaderId> {
         let mut ended = Vec::new();
         while let Some(lists) = self.streams.get(&stream) {
-            let waiting = lists.waiting.first;
-            let slot = if waiting == NONE { lists.others.first } else { waiting };
+            let fetch = lists.fetches.first().map(|(_, _, slot)| *slot);
+            let lists = [lists.waiting.first, fetch.unwrap_or(NONE), lists.others.first];
+            let Some(slot) = lists.into_iter().find(|slot| *slot != NONE) else { break };
             ended.push(self.remove(slot).id);
         }
         ended
@@ -224,9 +243,15 @@ impl Readers {
 
     /// Appends a reader to the list its state calls for.
     fn link(&mut self, slot: u32) {
-        let reader = &self.slots[slot as usize];
+        let reader = &mut self.slots[slot as usize];
         let (stream, waits) = (reader.stream, reader.state == State::Waiting);
-        let lists = self.streams.entry(stream).or_insert(Lists { waiting: EMPTY, others: EMPTY });
+        self.waiting += usize::from(waits);
+        let lists = self.streams.entry(stream).or_insert_with(Lists::new);
+        if waits && let Kind::Fetch(fetch) = &reader.kind {
+            reader.due_bytes = lists.count_bytes + fetch.lacking;
+            lists.fetches.insert((reader.due_bytes, reader.serial, slot));
+            return;
+        }
         let list = if waits { &mut lists.waiting } else { &mut lists.others };
         let last = std::mem::replace(&mut list.last, slot);
         if last == NONE {
@@ -237,7 +262,6 @@ impl Readers {
         let reader = &mut self.slots[slot as usize];
         reader.previous = last;
         reader.next = NONE;
-        self.waiting += usize::from(waits);
     }
 
     /// Takes a reader out of the list its state says it is in.
@@ -245,24 +269,26 @@ impl Readers {
         let reader = &self.slots[slot as usize];
         let (stream, previous, next) = (reader.stream, reader.previous, reader.next);
         let waits = reader.state == State::Waiting;
+        self.waiting -= usize::from(waits);
         let lists = self.streams.get_mut(&stream).expect("a reader is in its stream's lists");
-        let list = if waits { &mut lists.waiting } else { &mut lists.others };
-        if previous == NONE {
-            list.first = next;
+        if waits && matches!(reader.kind, Kind::Fetch(_)) {
+            lists.fetches.remove(&(reader.due_bytes, reader.serial, slot));
+        } else {
+            let list = if waits { &mut lists.waiting } else { &mut lists.others };
+            if previous == NONE {
+                list.first = next;
+            } else {
+                self.slots[previous as usize].next = next;
+            }
+            if next == NONE {
+                list.last = previous;
+            } else {
+                self.slots[next as usize].previous = previous;
+            }
         }
-        if next == NONE {
-            list.last = previous;
-        }
-        if lists.waiting.first == NONE && lists.others.first == NONE {
+        if lists.is_empty() {
             self.streams.remove(&stream);
         }
-        if previous != NONE {
-            self.slots[previous as usize].next = next;
-        }
-        if next != NONE {
-            self.slots[next as usize].previous = previous;
-        }
-        self.waiting -= usize::from(waits);
     }
 }
 
@@ -332,5 +358,40 @@ mod tests {
         assert_eq!(readers.reader(slot).id, ReaderId(1));
         readers.remove(slot);
         assert_eq!(readers.next_deadline_ms(), None);
+    }
+
+    /// What each is woken by is counted from when it began to wait, and those who lack more are not
+    /// looked at.
+    #[test]
+    fn fetches_that_lack_more_are_left_alone() {
+        let mut readers = Readers::default();
+        let waits = |readers: &mut Readers, id, lacking| {
+            let fetch =
+                Fetch { min_bytes: 10, max_bytes: 99, deadline_ms: 1, lacking, expired: false };
+            let slot = readers.insert(ReaderId(id), STREAM, 0, Kind::Fetch(fetch));
+            readers.set_state(slot, State::Waiting);
+        };
+        let woken = |readers: &mut Readers| {
+            let mut ids = Vec::new();
+            while let Some(slot) = readers.next_runnable() {
+                readers.set_state(slot, State::Reading);
+                ids.push(readers.reader(slot).id.0);
+            }
+            ids
+        };
+        for (id, lacking) in [(1, u64::from(u32::MAX)), (2, 30), (3, 10), (4, 10)] {
+            waits(&mut readers, id, lacking);
+        }
+        readers.wake(STREAM, 9);
+        assert_eq!(woken(&mut readers), [0; 0]);
+        waits(&mut readers, 5, 21);
+        readers.wake(STREAM, 0);
+        assert_eq!(woken(&mut readers), [0; 0]);
+        readers.wake(STREAM, 1);
+        assert_eq!(woken(&mut readers), [3, 4]);
+        readers.wake(STREAM, 20);
+        assert_eq!(woken(&mut readers), [2, 5]);
+        assert_eq!(readers.remove_stream(STREAM).len(), 5);
+        assert!(readers.streams.is_empty() && readers.waiting == 0);
     }
 }
