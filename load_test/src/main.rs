@@ -93,6 +93,10 @@ struct TortureArgs {
     /// The CPU of all clients, normal and hostile; best none of the broker's
     #[arg(long, value_name = "N")]
     load_cpu: Option<u32>,
+    /// The attackers meet a listener on this CPU that only reads, instead of the broker: what is
+    /// left is what their bytes cost the machine
+    #[arg(long, value_name = "CPU")]
+    decoy: Option<u32>,
     /// How many times the p99 alone an attack may cost the normal clients
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     ratio: f64,
@@ -173,6 +177,7 @@ fn main() -> ExitCode {
             only: args.cases,
             cores: args.cores,
             load_cpu: args.load_cpu,
+            decoy_cpu: args.decoy,
             ratio_max: args.ratio,
         })),
         Scenario::Soak(args) => {

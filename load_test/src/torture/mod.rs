@@ -2,6 +2,7 @@
 //! hardly notice, memory must stay under a stated ceiling, and nothing acknowledged may be lost.
 
 mod cases;
+mod decoy;
 mod normal;
 pub(crate) mod payload;
 mod seeds;
@@ -10,7 +11,7 @@ pub(crate) mod watch;
 mod wire;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,8 @@ pub struct Options {
     pub cores: String,
     /// Where all clients run; `None`: where the scheduler likes.
     pub load_cpu: Option<u32>,
+    /// The attackers meet a listener on this CPU that only reads, not the broker.
+    pub decoy_cpu: Option<u32>,
     /// How many times the p99 alone an attack may cost.
     pub ratio_max: f64,
 }
@@ -159,6 +162,8 @@ struct Run<'a> {
     control: Wire,
     normal: Normal,
     hostile: PartitionHandle,
+    /// Whom the attackers meet.
+    target: SocketAddr,
     random: Random,
     lines: Vec<Line>,
     quiet: Window,
@@ -201,9 +206,22 @@ fn start<'a>(
     let normal = Normal::start(launch.address, &handles)?;
     let watch = Watch::start(server.pid());
     let random = Random::new(options.seed);
+    let target = options.decoy_cpu.map_or(Ok(launch.address), decoy::start)?;
     let (lines, quiet) = (Vec::new(), Window::default());
     let control = wire;
-    Ok(Run { options, launch, server, watch, control, normal, hostile, random, lines, quiet })
+    Ok(Run {
+        options,
+        launch,
+        server,
+        watch,
+        control,
+        normal,
+        hostile,
+        target,
+        random,
+        lines,
+        quiet,
+    })
 }
 
 fn make_topic(
@@ -277,7 +295,7 @@ impl Run<'_> {
             .iter()
             .map(|case| {
                 let mut arena = Arena {
-                    address: self.launch.address,
+                    address: self.target,
                     handle: self.hostile,
                     random: Random::new(self.random.next()),
                     tally: Arc::clone(&tally),
