@@ -4,6 +4,13 @@
 pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// The same once readers that do not take what they asked for fill the log's cache.
 pub const READ_BYTES_PRESSED: usize = 256 * 1024;
+/// Work of reading in one turn of a shard before sockets and disk are looked at, in units of about
+/// 200 ns: a long poll over many small batches costs as much as if it were answered.
+pub const READ_WORK_PER_TURN: u32 = 4_096;
+/// What beginning a read counts, beside one for each batch...
+pub const READ_WORK: u32 = 64;
+/// ...and this for each block of the log that it finds some in.
+pub const READ_WORK_PER_SLICE: u32 = 16;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
 /// reader pins at most this plus one read of the cache.
 pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -53,6 +60,8 @@ pub const FETCH_CURSORS_MAX: usize = 256;
 pub const READERS_PER_SHARD_MAX: usize = 200_000;
 /// The same of one connection: a few cannot take the whole shard.
 pub const READERS_OF_CONNECTION_MAX: usize = READERS_PER_SHARD_MAX / 4;
+/// Fetches of one connection that wait in one shard: each is read for once at least.
+pub const FETCHES_OF_CONNECTION_MAX: usize = 4_096;
 /// Replies waiting for durability in one shard.
 pub const PENDING_REPLIES_MAX: usize = 1_000_000;
 /// Objects in one slice of a checkpoint; keeps a slice under 200 us.

@@ -9,7 +9,8 @@ use slab::Slab;
 use wal::{Batches, Cursor, CursorId, TimeSeek};
 
 use crate::bounds::{
-    CONNECTION_UNSENT_BYTES_MAX, READERS_OF_CONNECTION_MAX, READERS_PER_SHARD_MAX,
+    CONNECTION_UNSENT_BYTES_MAX, FETCHES_OF_CONNECTION_MAX, READERS_OF_CONNECTION_MAX,
+    READERS_PER_SHARD_MAX,
 };
 use crate::message::{ConnectionId, Origin, Payload};
 
@@ -25,6 +26,8 @@ pub struct Readers {
     pub(super) seeks: Vec<PendingSeek>,
     /// Since when the engine has had effects that wait.
     pub(super) effects_since_ns: Option<u64>,
+    /// What reading has cost in this turn, of `READ_WORK_PER_TURN`.
+    pub(super) turn_work: u32,
     /// What readers hold keeps the log's cache above its bound: as long as it does, a reader gets
     /// little at a time, copied, and nothing before its connection has sent what it has.
     pub(super) pressed: bool,
@@ -34,6 +37,8 @@ pub struct Readers {
 #[derive(Debug, Default)]
 pub(super) struct OfConnection {
     pub(super) readers: AHashSet<u64>,
+    /// How many of them are fetches.
+    pub(super) fetches: usize,
     /// Handed out and not yet sent, over all its readers, bytes.
     pub(super) unsent: u64,
     /// Readers held up by `unsent`.
@@ -109,6 +114,11 @@ impl Readers {
         if own >= READERS_OF_CONNECTION_MAX {
             return Err(too_many_of_connection());
         }
+        let is_fetch = matches!(kind, ReaderKind::Fetch { .. });
+        let of = self.by_connection.entry(connection).or_default();
+        if is_fetch && of.fetches >= FETCHES_OF_CONNECTION_MAX {
+            return Err(too_many_fetches());
+        }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let id = u64::from(self.generation) << 32 | entry.key() as u64;
@@ -121,7 +131,8 @@ impl Readers {
             unsent: 0,
             held: None,
         });
-        self.by_connection.entry(connection).or_default().readers.insert(id);
+        of.readers.insert(id);
+        of.fetches += usize::from(is_fetch);
         Ok(id)
     }
 
@@ -177,6 +188,7 @@ impl Readers {
         let reader = self.slots.remove(slot_of(id));
         if let Some(of) = self.by_connection.get_mut(&reader.connection) {
             of.readers.remove(&id);
+            of.fetches -= usize::from(matches!(reader.kind, ReaderKind::Fetch { .. }));
         }
         if let Some(cursor) = &reader.cursor {
             self.by_cursor.remove(&cursor.id());
@@ -225,6 +237,16 @@ fn too_many_of_connection() -> Rejection {
     )
 }
 
+fn too_many_fetches() -> Rejection {
+    Rejection::new(
+        ErrorCode::LimitReached,
+        format!(
+            "this connection has {FETCHES_OF_CONNECTION_MAX} fetches waiting in this shard, the \
+             most one may have; wait for some to be answered, subscribe, or open another connection"
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use model::{CoreId, ShardId, TopicId};
@@ -244,6 +266,27 @@ mod tests {
         let refused = readers.insert(partition, connection(1), kind).unwrap_err();
         assert_eq!(refused.code, ErrorCode::LimitReached);
         readers.insert(partition, connection(2), kind).unwrap();
+    }
+
+    #[test]
+    fn fetches_that_wait_are_few_and_their_places_come_back() {
+        let mut readers = Readers::default();
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let connection = ConnectionId { core: CoreId(0), index: 1, generation: 0 };
+        let origin = Origin { connection, correlation: 0, cost: 0 };
+        let fetch = ReaderKind::Fetch { origin, asked: 0 };
+        let ids: Vec<_> = (0..FETCHES_OF_CONNECTION_MAX)
+            .map(|_| readers.insert(partition, connection, fetch).unwrap())
+            .collect();
+        let refused = readers.insert(partition, connection, fetch).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::LimitReached);
+        let subscription = ReaderKind::Subscription { number: 0, correlation: 0 };
+        let other = readers.insert(partition, connection, subscription).unwrap();
+        readers.remove(other);
+        assert!(readers.insert(partition, connection, fetch).is_err());
+        readers.remove(ids[0]);
+        readers.insert(partition, connection, fetch).unwrap();
     }
 
     /// A connection with too much that is not sent: its readers wait, in their order, and others

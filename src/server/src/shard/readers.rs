@@ -13,13 +13,11 @@ use super::ShardHost;
 pub use super::reader_table::FetchWant;
 use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
 use crate::bounds::{
-    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READ_WORK, READ_WORK_PER_SLICE,
+    READ_WORK_PER_TURN, READER_UNSENT_BYTES_MAX,
 };
 use crate::message::{ConnectionId, Message, Origin, Payload, ReaderKey};
 use crate::outbox::Outbox;
-
-/// Reads of one turn before the sockets are looked at again.
-const READS_PER_TURN: usize = 64;
 
 impl ShardHost {
     /// Begins a subscription and says where it starts.
@@ -210,7 +208,9 @@ impl ShardHost {
         }
         // What is left over by one turn has waited since then.
         let due_ns = *self.readers.effects_since_ns.get_or_insert(now_ns);
-        for _ in 0..READS_PER_TURN {
+        self.readers.turn_work = 0;
+        while self.readers.turn_work < READ_WORK_PER_TURN {
+            self.readers.turn_work += READ_WORK;
             match self.engine.next_effect() {
                 None => {
                     self.readers.effects_since_ns = None;
@@ -272,7 +272,11 @@ impl ShardHost {
         let Some(reader) = self.readers.get(id) else { return };
         reader.cursor = Some(cursor);
         match step {
-            ReadStep::Batches(batches) => self.hand_out(id, &batches, order, out),
+            ReadStep::Batches(batches) => {
+                let slices = batches.slices.len() as u32;
+                self.readers.turn_work += batches.entries + slices * READ_WORK_PER_SLICE;
+                self.hand_out(id, &batches, order, out);
+            }
             ReadStep::Pending => {
                 reader.held = Some(order);
                 self.readers.by_cursor.insert(cursor_id, id);
