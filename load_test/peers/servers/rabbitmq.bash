@@ -51,6 +51,8 @@ run() {
     export RABBITMQ_ADVANCED_CONFIG_FILE=$dir/advanced.config
     export RABBITMQ_ENABLED_PLUGINS_FILE=$dir/plugins
     export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}"
+    # The script then becomes the server, whose process id and CPU time are wanted.
+    export RUNNING_UNDER_SYSTEMD=true
     mkdir -p "$dir/data" "$dir/logs"
     # Its own, so that stopping ends it.
     taskset -c "$cpus" epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" >>"$dir/log" 2>&1 </dev/null &

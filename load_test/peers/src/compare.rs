@@ -103,7 +103,7 @@ impl Visit<'_> {
     ) -> Result<(), String> {
         let peer = self.peer;
         if !drivers::is_built_in(peer) {
-            return Err(drivers::NO_DRIVER.to_owned());
+            return Err(drivers::not_built_in(peer));
         }
         let script = Script::of(peer);
         let given = self.options.addresses.iter().find(|(of, _)| *of == peer);

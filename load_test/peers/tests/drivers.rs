@@ -1,5 +1,5 @@
-//! Each driver against its real server: everything sent is read back, at each level that the
-//! broker has.
+//! Each driver against its real server, where that is to be found: everything sent is read back,
+//! at each level that the broker has. Where it is not, the test says so.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,23 @@ use std::process::Command;
 use serde_json::Value;
 
 const WORKLOADS: [&str; 4] = ["lockstep-4", "batch-1000", "consume-100", "end-to-end"];
+
+/// Whether there is what it takes to test a peer: its client in this build and its server in the
+/// cache.
+fn can_be_tested(peer: &str, feature_on: bool) -> bool {
+    if !feature_on {
+        eprintln!("{peer}: could not be tested: built without its feature");
+        return false;
+    }
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("servers").join(peer);
+    // `version` neither downloads nor builds.
+    let found = Command::new(&script).arg("version").output();
+    let found = found.is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("{peer}: could not be tested: no server; {} get brings it", script.display());
+    }
+    found
+}
 
 /// Runs the harness on one broker, shortly, and checks what it reports.
 fn measure(peer: &str, levels: usize, configure: impl Fn(&mut Command)) {
@@ -70,6 +87,13 @@ fn corelane() {
     measure("corelane", 2, |command| {
         command.env("CORELANE_PEERS_BROKER", &program);
     });
+}
+
+#[test]
+fn redis() {
+    if can_be_tested("redis", cfg!(feature = "redis")) {
+        measure("redis", 2, |_| {});
+    }
 }
 
 #[test]

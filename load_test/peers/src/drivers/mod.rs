@@ -1,6 +1,8 @@
-//! The brokers, each behind its own client. Only Corelane's so far.
+//! The brokers, each behind its own client. All but Corelane's need their feature.
 
 mod corelane;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,13 +13,22 @@ use crate::peer::{Level, Peer};
 /// How often a broker that may still be starting is asked.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Whether there is a driver for `peer`.
+/// Whether this build has the client for `peer`.
 pub fn is_built_in(peer: Peer) -> bool {
-    peer == Peer::Corelane
+    match peer {
+        Peer::Corelane => true,
+        Peer::Redis => cfg!(feature = "redis"),
+        _ => false,
+    }
 }
 
-/// Why nothing but Corelane can be driven.
-pub const NO_DRIVER: &str = "the harness has no driver for it in this version";
+/// Why `peer` cannot be driven by a build without its client.
+pub fn not_built_in(peer: Peer) -> String {
+    match peer {
+        Peer::Redis => "this build has no client for it; build with --features redis".to_owned(),
+        _ => "the harness has no driver for it in this version".to_owned(),
+    }
+}
 
 /// Connects to a broker, trying until `deadline`: it may still be starting.
 pub async fn connect(
@@ -42,6 +53,11 @@ async fn try_connect(
 ) -> Result<Rc<dyn Broker>, DriverError> {
     match peer {
         Peer::Corelane => Ok(Rc::new(corelane::Corelane::connect(address, level).await?)),
-        _ => Err(DriverError::Refused { doing: "drive this broker", problem: NO_DRIVER.into() }),
+        #[cfg(feature = "redis")]
+        Peer::Redis => Ok(Rc::new(redis::Redis::connect(address).await?)),
+        #[allow(unreachable_patterns, reason = "a build with every client has no other")]
+        other => {
+            Err(DriverError::Refused { doing: "drive this broker", problem: not_built_in(other) })
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::Comparison;
-use super::markdown::capital;
-use super::view::{COLUMNS, Cells, Line, Section, durable_against_memory, sections};
+use super::markdown::{OVERVIEW_LEGEND, capital};
+use super::view::{COLUMNS, Cells, Line, Section, durable_against_memory, overviews, sections};
 use crate::peer::Level;
 
 const STYLE: &str = include_str!("page.css");
@@ -19,6 +19,7 @@ pub fn render(comparison: &Comparison) -> String {
     head(comparison, &mut out);
     let sections = sections(comparison);
     standings(&sections, comparison, &mut out);
+    overview(comparison, &mut out);
     for level in Level::ALL {
         let of_it: Vec<&Section> = sections.iter().filter(|s| s.level == level).collect();
         if of_it.is_empty() {
@@ -96,6 +97,28 @@ fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
             out.push_str("</tr>\n");
         }
         out.push_str("</tbody></table>\n");
+    }
+}
+
+fn overview(comparison: &Comparison, out: &mut String) {
+    for overview in overviews(comparison).iter().filter(|overview| overview.brokers.len() > 1) {
+        let title = overview.level.title();
+        let _ = writeln!(out, "<h2>All brokers <small>{title}</small></h2>");
+        let _ = writeln!(out, "<p>{OVERVIEW_LEGEND}</p>");
+        out.push_str("<div class=\"wide\"><table class=\"overview\">\n<thead><tr><th>work</th>");
+        for peer in &overview.brokers {
+            let _ = write!(out, "<th>{peer}</th>");
+        }
+        out.push_str("</tr></thead>\n<tbody>\n");
+        for row in &overview.rows {
+            let _ = write!(out, "<tr><th>{}</th>", row.title);
+            for (at, cell) in row.cells.iter().enumerate() {
+                let class = if row.best == Some(at) { " class=\"best\"" } else { "" };
+                let _ = write!(out, "<td{class}>{cell}</td>");
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody></table></div>\n");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Comparison;
-use super::view::{COLUMNS, Cells, Section, durable_against_memory, sections};
+use super::view::{COLUMNS, Cells, Section, durable_against_memory, overviews, sections};
 use crate::peer::Level;
 
 pub fn render(comparison: &Comparison) -> String {
@@ -11,6 +11,7 @@ pub fn render(comparison: &Comparison) -> String {
     head(comparison, &mut out);
     let sections = sections(comparison);
     standings(&sections, comparison, &mut out);
+    overview(comparison, &mut out);
     for level in Level::ALL {
         let of_it: Vec<&Section> = sections.iter().filter(|s| s.level == level).collect();
         if of_it.is_empty() {
@@ -67,6 +68,29 @@ fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
         out.push_str("## Corelane durable against the peers' memory level\n\n");
         for (workload, standing) in across {
             let _ = writeln!(out, "- {}: {}.", workload.title, standing.in_words());
+        }
+        out.push('\n');
+    }
+}
+
+/// What is said of its cells in both forms.
+pub(super) const OVERVIEW_LEGEND: &str = "The best is marked. A dash: it did not keep the rate, \
+     did not come through, or its figures do not count.";
+
+fn overview(comparison: &Comparison, out: &mut String) {
+    for overview in overviews(comparison).iter().filter(|overview| overview.brokers.len() > 1) {
+        let level = overview.level;
+        let _ = writeln!(out, "## All brokers, {}\n\n{OVERVIEW_LEGEND}\n", level.title());
+        let names: Vec<&str> = overview.brokers.iter().map(|peer| peer.title()).collect();
+        let _ = writeln!(out, "| work | {} |", names.join(" | "));
+        let _ = writeln!(out, "|---|{}", "---:|".repeat(names.len()));
+        for row in &overview.rows {
+            let mark = |(at, cell): (usize, &String)| match row.best == Some(at) {
+                true => format!("**{cell}**"),
+                false => cell.clone(),
+            };
+            let cells: Vec<String> = row.cells.iter().enumerate().map(mark).collect();
+            let _ = writeln!(out, "| {} | {} |", row.title, cells.join(" | "));
         }
         out.push('\n');
     }

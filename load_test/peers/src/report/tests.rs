@@ -85,6 +85,17 @@ fn a_peer_that_wins_is_named() {
 }
 
 #[test]
+fn all_brokers_stand_side_by_side_and_the_best_is_marked() {
+    let (markdown, html) = (sample().to_markdown(), sample().to_html());
+    let head = "| work | Corelane | Kafka | NATS JetStream | Redis Streams |";
+    assert!(markdown.contains(head), "{markdown}");
+    // Corelane's two turns are averaged; what failed is a dash.
+    let row = "4 connections: messages/s | 800 | - | 300 | **1,000** |";
+    assert!(markdown.contains(row), "{markdown}");
+    assert!(html.contains("<td>800</td><td>-</td><td>300</td><td class=\"best\">1,000</td>"));
+}
+
+#[test]
 fn both_forms_show_what_failed_and_who_is_missing() {
     let (markdown, html) = (sample().to_markdown(), sample().to_html());
     assert!(markdown.contains("failed: it <ended> / early"), "{markdown}");

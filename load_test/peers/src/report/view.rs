@@ -72,6 +72,56 @@ impl Standing {
     }
 }
 
+/// All brokers side by side at one level, a row for each workload; a broker's turns are averaged.
+#[derive(Debug)]
+pub struct Overview {
+    pub level: Level,
+    pub brokers: Vec<Peer>,
+    pub rows: Vec<OverviewRow>,
+}
+
+#[derive(Debug)]
+pub struct OverviewRow {
+    pub title: String,
+    /// One for each broker; empty: not measured.
+    pub cells: Vec<String>,
+    /// Which of them is the best.
+    pub best: Option<usize>,
+}
+
+/// One for each level that has rows.
+pub fn overviews(comparison: &Comparison) -> Vec<Overview> {
+    let of_level = |level| {
+        let rows: Vec<&Row> = comparison.rows.iter().filter(|row| row.level == level).collect();
+        let has = |peer: &Peer| rows.iter().any(|row| row.peer == *peer);
+        let brokers: Vec<Peer> = Peer::ALL.into_iter().filter(has).collect();
+        let rows = Workload::ALL.iter().filter_map(|work| overview_row(work, &brokers, &rows));
+        let rows: Vec<OverviewRow> = rows.collect();
+        (!rows.is_empty()).then_some(Overview { level, brokers, rows })
+    };
+    Level::ALL.into_iter().filter_map(of_level).collect()
+}
+
+fn overview_row(workload: &Workload, brokers: &[Peer], rows: &[&Row]) -> Option<OverviewRow> {
+    let rows: Vec<&Row> =
+        rows.iter().copied().filter(|row| row.workload == workload.name).collect();
+    let paced = workload.requests_per_s().is_some();
+    let goods: Vec<Option<f64>> = brokers.iter().map(|peer| mean(workload, *peer, &rows)).collect();
+    let cell = |(peer, good): (&Peer, &Option<f64>)| match good {
+        Some(good) if paced => thousands(1.0 / good),
+        Some(good) => thousands(*good),
+        None if rows.iter().any(|row| row.peer == *peer) => "-".to_owned(),
+        None => String::new(),
+    };
+    let cells = brokers.iter().zip(&goods).map(cell).collect();
+    let best = (0..goods.len())
+        .filter(|at| goods[*at].is_some())
+        .max_by(|one, other| goods[*one].unwrap_or(0.0).total_cmp(&goods[*other].unwrap_or(0.0)));
+    let unit = if paced { "p99 us" } else { "messages/s" };
+    let title = format!("{}: {unit}", workload.title);
+    (!rows.is_empty()).then_some(OverviewRow { title, cells, best })
+}
+
 /// All sections in the order of levels and workloads.
 pub fn sections(comparison: &Comparison) -> Vec<Section> {
     let mut sections = Vec::new();
@@ -159,8 +209,10 @@ fn cells(workload: &Workload, row: &Row) -> Cells {
     };
     let figures = &report.figures;
     let latency = |us: f64| match workload.latency_of() {
+        // None were recorded in the measured time.
+        Some(_) if figures.latency_us.p50 == 0.0 => String::new(),
         Some(_) => thousands(us),
-        None => "".to_owned(),
+        None => String::new(),
     };
     Cells::Figures([
         thousands(figures.messages_per_s),

@@ -8,6 +8,7 @@ mod consume;
 mod meter;
 mod mill;
 mod produce;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +22,13 @@ use bench::ledger::Verdict;
 use bench::record::{Latencies, Recorder};
 use bench::report::{Figures, GeneratorFigures};
 use bench::schedule::{Arrivals, OpenLoop, Pattern, Schedule};
-use tokio::task::JoinHandle;
 
 use self::clock::Clock;
 use self::consume::{Ended, Expected, Reader, Wanted};
 pub use self::meter::Meter;
 use self::mill::Mill;
 use self::produce::{Sent, Tally, Until, produce};
+use self::task::Task;
 use crate::driver::{Broker, DriverError, Producer, Shape};
 use crate::workload::{Kind, Workload};
 
@@ -159,7 +160,7 @@ impl Run<'_> {
             let consumer = self.broker.consumer(topic, self.workload.shape).await?;
             let mut reader = Reader::new(consumer, expected.clone(), self.clock);
             let tally = tally.clone();
-            reads.push(tokio::task::spawn_local(async move {
+            reads.push(task::spawn(async move {
                 let ended = reader.read(Wanted::Latency, u64::MAX, &tally).await?;
                 Ok::<_, RunError>(reader.close(ended))
             }));
@@ -194,7 +195,7 @@ impl Run<'_> {
             let expected = Rc::new(Expected { producer: at as u32, messages });
             let (broker, topic) = (self.broker.clone(), self.topics[at].clone());
             let (shape, clock, tally) = (self.workload.shape, self.clock, tally.clone());
-            reads.push(tokio::task::spawn_local(async move {
+            reads.push(task::spawn(async move {
                 let mut verdict = Verdict::default();
                 loop {
                     let consumer = broker.consumer(&topic, shape).await?;
@@ -213,7 +214,7 @@ impl Run<'_> {
         }
         let ended_ns = self.clock.now_ns();
         let (cpu, early) = if ended_ns < to_ns {
-            cpu.abort();
+            drop(cpu);
             tally.borrow_mut().recorder.end_at(ended_ns);
             (Cpu::since(before, self.server), true)
         } else {
@@ -258,7 +259,7 @@ impl Run<'_> {
             let consumer = self.broker.consumer(&self.topics[at], shape).await?;
             let mut reader = Reader::new(consumer, expected, self.clock);
             let tally = tally.clone();
-            reads.push(tokio::task::spawn_local(async move {
+            reads.push(task::spawn(async move {
                 let ended = reader.read(Wanted::Nothing, until_ns, &tally).await?;
                 Ok::<_, RunError>(reader.close(ended))
             }));
@@ -298,7 +299,7 @@ impl Run<'_> {
                 None => Schedule::closed(),
             };
             let (mill, tally) = (Mill::new(at as u32, shape), tally.clone());
-            tasks.push(tokio::task::spawn_local(async move {
+            tasks.push(task::spawn(async move {
                 produce(&*producer, mill, shape, schedule, until, clock, tally).await
             }));
         }
@@ -317,11 +318,11 @@ impl Run<'_> {
     }
 
     /// Reads the CPU times at both ends of the measured part.
-    fn watch(&self, tally: &Rc<RefCell<Tally>>) -> JoinHandle<Cpu> {
+    fn watch(&self, tally: &Rc<RefCell<Tally>>) -> Task<Cpu> {
         let (clock, server) = (self.clock, self.server);
         let recorder = &tally.borrow().recorder;
         let (from_ns, to_ns) = (recorder.from_ns(), recorder.to_ns());
-        tokio::task::spawn_local(async move {
+        task::spawn(async move {
             tokio::time::sleep_until(clock.instant(from_ns)).await;
             let before = Cpu::read(server);
             tokio::time::sleep_until(clock.instant(to_ns)).await;
