@@ -22,6 +22,8 @@ const CORRELATION: std::ops::Range<usize> = 8..16;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// The same where sizes differ: a chunk has one size, so that most hold few frames.
 const CHUNK_MIXED_BYTES: usize = 8 * 1024;
+/// All chunks together, about, one on each connection: with many connections each has a smaller one.
+const CHUNKS_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a key.
 const KEY_BYTES: usize = 8;
 /// Different fillers among the frames of a chunk.
@@ -81,13 +83,15 @@ pub struct Chunk {
 }
 
 impl Mill {
-    /// A mill for each of `sizes`, payload bytes.
+    /// A mill for each of `sizes`, payload bytes, all for so many connections.
     pub fn all(
         partitions: &[PartitionHandle],
         form: &Form,
         sizes: &[usize],
+        connections: usize,
     ) -> Result<Vec<Self>, BenchError> {
-        let chunk_bytes = if sizes.len() == 1 { CHUNK_BYTES } else { CHUNK_MIXED_BYTES };
+        let most = if sizes.len() == 1 { CHUNK_BYTES } else { CHUNK_MIXED_BYTES };
+        let chunk_bytes = most.min(CHUNKS_BYTES / connections.max(1));
         sizes.iter().map(|size| Self::new(partitions, form, *size, chunk_bytes)).collect()
     }
 
@@ -214,7 +218,7 @@ impl Mill {
     /// One that acknowledges durably, for tests.
     pub fn sample(partitions: &[PartitionHandle], size: usize, batch: usize, keyed: bool) -> Self {
         let form = Form { ack: AckLevel::Durable, batch, keyed, time_ms: 77 };
-        Self::all(partitions, &form, &[size]).unwrap().remove(0)
+        Self::all(partitions, &form, &[size], 1).unwrap().remove(0)
     }
 }
 

@@ -100,7 +100,7 @@ fn append(
     let partitions = vec![PartitionHandle::default(); options.partitions_total()];
     let form = Form { ack: options.ack, batch: options.batch, keyed: false, time_ms: 0 };
     let sizes: Vec<usize> = options.sizes.classes().iter().map(|(size, _)| *size).collect();
-    let mills: Arc<Mills> = Mill::all(&partitions, &form, &sizes)?.into();
+    let mills: Arc<Mills> = Mill::all(&partitions, &form, &sizes, options.connections)?.into();
     let server = AppendLoop::start(AppendConfig {
         dir: scratch.path().to_owned(),
         space: options.space,

@@ -188,7 +188,8 @@ fn producers(options: &Options, bed: &Bed, topics: &Topics) -> Result<Vec<Connec
     let keyed = options.keys.is_some();
     let form = Form { ack: options.ack, batch: options.batch, keyed, time_ms };
     let sizes: Vec<usize> = options.sizes.classes().iter().map(|(size, _)| *size).collect();
-    let mills: Arc<Mills> = Mill::all(&topics.partitions, &form, &sizes)?.into();
+    let mills: Arc<Mills> =
+        Mill::all(&topics.partitions, &form, &sizes, options.connections)?.into();
     let dice = Dice { keys: options.keys.map(Table::zipf), ..dice(options, 0) };
     let count = options.connections;
     let lanes = plan::lanes(options.route, bed.address, &bed.cores, &topics.partitions, count)?;

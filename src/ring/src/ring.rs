@@ -334,14 +334,23 @@ impl Ring {
     fn reap_all(&mut self) -> bool {
         self.closing = true;
         self.drop_starved();
+        // One by one: the kernel finds each by its number, and goes through all of them for one that
+        // asks for any.
+        let under_way: Vec<OpId> = self.ops.iter().map(|(id, _)| id as OpId).collect();
+        under_way.into_iter().for_each(|id| self.queue_cancel(id));
         while !self.ops.is_empty() {
-            self.queue(opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(NO_OP));
             self.move_backlog();
             if self.shared.enter(1, Some(CANCEL_AGAIN)).is_err() {
                 return false;
             }
+            let mut ended = false;
             while let Some(completion) = self.next() {
+                ended = true;
                 drop(completion);
+            }
+            if !ended && self.backlog.is_empty() {
+                let any = CancelBuilder::any();
+                self.queue(opcode::AsyncCancel2::new(any).build().user_data(NO_OP));
             }
         }
         self.buffers.unregister(&self.shared.io).is_ok()
