@@ -45,6 +45,11 @@ pub struct Producer {
     pub sequence: i32,
 }
 
+impl Producer {
+    /// What stands in a batch that nobody has numbered.
+    pub const NONE: Self = Self { id: -1, epoch: -1, sequence: -1 };
+}
+
 /// Gathers records into one batch.
 ///
 /// ```
@@ -65,6 +70,8 @@ pub struct BatchBuilder {
     count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    /// The checksum is left for [`set_producer`].
+    checksum_later: bool,
 }
 
 impl Default for BatchBuilder {
@@ -80,9 +87,14 @@ impl BatchBuilder {
 
     /// With room for `bytes` of records.
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut buffer = Vec::with_capacity(BATCH_HEADER_BYTES + bytes);
+        Self::in_buffer(Vec::with_capacity(BATCH_HEADER_BYTES + bytes))
+    }
+
+    /// With the memory of `buffer`; what is in it is dropped.
+    pub fn in_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
         buffer.resize(BATCH_HEADER_BYTES, 0);
-        Self { bytes: buffer, count: 0, base_timestamp: 0, max_timestamp: 0 }
+        Self { bytes: buffer, count: 0, base_timestamp: 0, max_timestamp: 0, checksum_later: false }
     }
 
     /// Adds a record. `timestamp_ms` is Unix milliseconds.
@@ -154,6 +166,14 @@ impl BatchBuilder {
         &self.bytes[BATCH_HEADER_BYTES..]
     }
 
+    /// The batch will have no checksum when it is finished: [`set_producer`], which has to take it
+    /// anew anyway, gives it one.
+    #[must_use]
+    pub fn checksum_later(mut self) -> Self {
+        self.checksum_later = true;
+        self
+    }
+
     /// The batch. With no record in it there is none: the bytes are empty.
     pub fn finish(mut self, producer: Option<Producer>) -> Vec<u8> {
         if self.count == 0 {
@@ -181,8 +201,7 @@ impl BatchBuilder {
     }
 
     fn write_header(&mut self, producer: Option<Producer>, codec: Codec) {
-        let none = Producer { id: -1, epoch: -1, sequence: -1 };
-        let Producer { id, epoch, sequence } = producer.unwrap_or(none);
+        let Producer { id, epoch, sequence } = producer.unwrap_or(Producer::NONE);
         let header = BatchHeader {
             base_offset: 0,
             batch_length: self.bytes.len() as u32,
@@ -198,7 +217,9 @@ impl BatchBuilder {
             records_count: self.count,
         };
         self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        write_crc(&mut self.bytes);
+        if !self.checksum_later {
+            write_crc(&mut self.bytes);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::BatchBuilder;
+use protocol::batch::BATCH_HEADER_BYTES;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ struct State {
     open: Option<OpenBatch>,
     /// The outcomes of all batches not done, oldest first, and of some that are.
     unfinished: VecDeque<Arc<Outcome>>,
+    /// Bytes of the batch before: the next one begins with that much room.
+    batch_bytes_before: usize,
     closed: bool,
 }
 
@@ -77,7 +80,7 @@ impl Lane {
         let opens = state.open.is_none();
         let mut batch = match state.open.take() {
             Some(open) => open,
-            None => OpenBatch::new(shared, bytes),
+            None => OpenBatch::new(shared, bytes.max(state.batch_bytes_before)),
         };
         let headers = message.headers.iter().map(|(name, value)| (*name, Some(*value)));
         let appended = batch.builder.append(timestamp_ms, message.key, message.value, headers);
@@ -119,7 +122,7 @@ impl Lane {
         if due > Instant::now() {
             return Next::LingerUntil(due);
         }
-        state.open.take().map_or(Next::Nothing, Next::Batch)
+        state.take_open().map_or(Next::Nothing, Next::Batch)
     }
 
     /// Makes everything here ready to be sent. Returns what is not done yet.
@@ -152,14 +155,21 @@ impl Lane {
 
 impl State {
     fn seal(&mut self) {
-        self.sealed.extend(self.open.take());
+        let open = self.take_open();
+        self.sealed.extend(open);
+    }
+
+    fn take_open(&mut self) -> Option<OpenBatch> {
+        let open = self.open.take()?;
+        self.batch_bytes_before = open.builder.batch_bytes();
+        Some(open)
     }
 }
 
 impl OpenBatch {
     fn new(shared: &Shared, bytes: usize) -> Self {
         Self {
-            builder: BatchBuilder::with_capacity(bytes),
+            builder: BatchBuilder::in_buffer(shared.spare.take(BATCH_HEADER_BYTES + bytes)),
             ticket: Ticket::new(shared.memory.clone()),
             opened_at: Instant::now(),
         }

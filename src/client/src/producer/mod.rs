@@ -9,6 +9,7 @@ mod delivery;
 mod lane;
 mod partitioner;
 mod sender;
+mod spare;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,6 +26,7 @@ use self::lane::Lane;
 pub use self::partitioner::Partitioner;
 use self::partitioner::Spread;
 use self::sender::Identity;
+use self::spare::Spare;
 use crate::error::Error;
 use crate::routes::Routes;
 
@@ -132,6 +134,7 @@ struct Shared {
     options: ProducerOptions,
     /// Bytes of the buffer that are free.
     memory: Arc<Semaphore>,
+    spare: Spare,
     /// The id that lanes begin with; asked for at the first batch.
     identity: OnceCell<Identity>,
     topics: RwLock<AHashMap<TopicName, Arc<Topic>>>,
@@ -148,8 +151,9 @@ struct Topic {
 impl Producer {
     fn new(routes: Arc<Routes>, options: ProducerOptions) -> Self {
         let memory = Arc::new(Semaphore::new(options.buffer_bytes as usize));
-        let identity = OnceCell::new();
-        let shared = Shared { routes, options, memory, identity, topics: RwLock::default() };
+        let (spare, identity) = (Spare::new(options.batch_bytes), OnceCell::new());
+        let topics = RwLock::default();
+        let shared = Shared { routes, options, memory, spare, identity, topics };
         Self { shared: Arc::new(shared) }
     }
 

@@ -91,8 +91,22 @@ struct Batch {
     deadline: Instant,
     /// It has its identity and sequence number.
     numbered: bool,
+    /// It has its checksum.
+    checksummed: bool,
     /// A try went unanswered: it may be stored.
     ambiguous: bool,
+}
+
+impl Batch {
+    /// Also takes its checksum.
+    fn set_producer(&mut self, producer: BatchProducer) {
+        let mut bytes = std::mem::take(&mut self.bytes)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        protocol::records::set_producer(&mut bytes, producer);
+        self.bytes = bytes.freeze();
+        self.checksummed = true;
+    }
 }
 
 struct InFlight {
@@ -171,6 +185,8 @@ impl Sender {
         let partitions = self.topic.partitions.load(std::sync::atomic::Ordering::Relaxed);
         self.topic.spread.batch_sealed(options.partitioner, self.lane.partition, partitions);
         let count = builder.count();
+        // A number would change it.
+        let builder = if options.idempotent { builder.checksum_later() } else { builder };
         let bytes = match options.compression.compress(builder.records()) {
             Ok(Some(section)) => {
                 builder.finish_compressed(None, options.compression.codec(), &section)
@@ -188,6 +204,7 @@ impl Sender {
             ticket,
             deadline: opened_at + options.delivery_timeout,
             numbered: false,
+            checksummed: !options.idempotent,
             ambiguous: false,
         })
     }
@@ -207,13 +224,19 @@ impl Sender {
         }
     }
 
-    /// Sees to it that there is a connection, and that the batch is numbered.
+    /// Sees to it that there is a connection, and that the batch is numbered and whole.
     async fn prepare(&mut self, batch: &mut Batch) -> Result<(), Error> {
         if self.link.as_ref().is_none_or(|link| !link.connection.is_usable()) {
             self.link = Some(self.connect(batch.deadline).await?);
         }
         let acked = self.link.as_ref().is_some_and(|link| link.ack != AckLevel::None);
-        if batch.numbered || !acked || !self.shared.options.idempotent {
+        if batch.numbered {
+            return Ok(());
+        }
+        if !acked || !self.shared.options.idempotent {
+            if !batch.checksummed {
+                batch.set_producer(BatchProducer::NONE);
+            }
             return Ok(());
         }
         let identity = match self.numbering.identity {
@@ -222,11 +245,7 @@ impl Sender {
         };
         let Identity { id, epoch } = identity;
         let sequence = self.numbering.next_sequence;
-        let mut bytes = std::mem::take(&mut batch.bytes)
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        protocol::records::set_producer(&mut bytes, BatchProducer { id, epoch, sequence });
-        batch.bytes = bytes.freeze();
+        batch.set_producer(BatchProducer { id, epoch, sequence });
         batch.numbered = true;
         self.numbering.next_sequence = sequence_after(sequence, batch.count);
         Ok(())
@@ -292,6 +311,7 @@ impl Sender {
 
     fn done(&mut self, mut batch: Batch, ack: BatchAck) {
         batch.ticket.finish(Ok(ack));
+        self.shared.spare.give(batch.bytes);
         self.lane.forget_finished();
         self.backoff.reset();
         self.identities_in_a_row = 0;

@@ -71,6 +71,20 @@ fn a_producer_is_changed_with_the_checksum() {
 }
 
 #[test]
+fn a_checksum_that_was_left_for_later_is_right_then_and_used_memory_leaves_no_trace() {
+    let mut fresh = BatchBuilder::new();
+    let mut used = BatchBuilder::in_buffer(vec![0xAB; 500]).checksum_later();
+    for builder in [&mut fresh, &mut used] {
+        builder.append(9, Some(b"k"), Some(b"value"), []).unwrap();
+    }
+    let (fresh, mut used) = (fresh.finish(None), used.finish(None));
+    assert!(check_batch(&[&used]).is_err());
+    set_producer(&mut used, Producer::NONE);
+    assert_eq!(used, fresh);
+    check_batch(&[&used]).unwrap();
+}
+
+#[test]
 fn a_compressed_section_keeps_count_and_times() {
     let mut builder = BatchBuilder::new();
     for value in [b"a", b"b"] {
