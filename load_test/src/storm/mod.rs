@@ -38,8 +38,9 @@ const CALM_MIN: Duration = Duration::from_secs(2);
 const CALM_MAX: Duration = Duration::from_secs(15);
 /// How long the server may take afterwards to be what it was.
 const REST_MAX: Duration = Duration::from_secs(60);
-/// Segments come and go as the log goes round; sockets do not.
-const FILES_MORE_MAX: u64 = 8;
+/// The log grows to what retention keeps of four partitions, in segments of 16 MiB, and some are
+/// ahead and behind; sockets do not grow.
+const FILES_MORE_MAX: u64 = 24;
 /// What memory may stay above what it was: a share of that, and an amount.
 const RESIDENT_SHARE: f64 = 0.05;
 const RESIDENT_AMOUNT: u64 = 16 << 20;
