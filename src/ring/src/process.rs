@@ -30,21 +30,6 @@ pub fn prefer_memory_node(node: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Blocks of the allocator from this size on are mappings of their own, which go back to the system
-/// when they are freed, and so much free memory at the end of its heap is given back.
-const RETURNED_BYTES: libc::c_int = 128 * 1024;
-
-/// Has the allocator give large blocks back to the system as soon as they are freed. Left alone,
-/// glibc takes the largest block freed so far for its bound and keeps from then on what is smaller:
-/// after a crowd of clients has gone, their memory would stay. Other C libraries do it unasked.
-pub fn return_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    for option in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
-        // SAFETY: mallopt takes two integers and touches no memory of ours.
-        unsafe { libc::mallopt(option, RETURNED_BYTES) };
-    }
-}
-
 /// Registers the process for expedited memory barriers. glommio does so when an executor first
 /// parks; with several threads running by then that takes tens of milliseconds. Call it first in
 /// `main`; a kernel that refuses only costs that time.

@@ -96,7 +96,6 @@ const GLOMMIO_PREEMPT: Duration = Duration::from_secs(3600);
 pub fn run(mut config: ServerConfig, mut on_ready: impl FnMut(&Ready)) -> Result<(), StartError> {
     crate::logging::log_panics();
     ring::prepare_process();
-    ring::return_freed_memory();
     ring::probe()?;
     // Whatever keeps the server from starting is found before a data directory is made.
     let place = Place::find(&config)?;
