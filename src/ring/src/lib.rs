@@ -62,7 +62,7 @@ pub use config::RingConfig;
 pub use error::RingError;
 pub use parker::Parker;
 pub use probe::probe;
-pub use process::{prefer_memory_node, prepare_process};
+pub use process::{prefer_memory_node, prepare_process, return_freed_memory};
 pub use read_target::ReadTarget;
 pub use ring::Ring;
 pub use send::SendParts;

@@ -30,6 +30,15 @@ pub fn prefer_memory_node(node: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives what the allocator keeps of freed memory back to the system. Takes up to milliseconds.
+pub fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes an integer and touches no memory that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Registers the process for expedited memory barriers. glommio does so when an executor first
 /// parks; with several threads running by then that takes tens of milliseconds. Call it first in
 /// `main`; a kernel that refuses only costs that time.

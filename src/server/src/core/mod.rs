@@ -119,6 +119,8 @@ pub struct Core {
     operators: usize,
     /// Connections that will be refused once they have said Hello.
     refused_greetings: usize,
+    /// Connections that had gone when memory was last given back.
+    gone_returned: u64,
     /// The same, the oldest first; some may be gone.
     refused_waiting: VecDeque<ConnectionId>,
     shutdown: shutdown::Shutdown,

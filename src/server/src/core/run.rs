@@ -40,6 +40,8 @@ const SHARD_ROUNDS_MAX: u32 = 4;
 /// From so many messages in a turn on it is worth a call of the kernel to look for more before they
 /// are written: groups grow, and a group costs more than a message.
 const DENSE_MESSAGES: u64 = 16;
+/// So many clients that have gone are worth giving their memory back at once.
+const CROWD: u64 = 64;
 /// How often silent connections are looked for.
 const REAP_EVERY_NS: u64 = 1_000_000_000;
 
@@ -188,6 +190,7 @@ impl CoreLoop {
             drains: super::drain::Drains::new(cores),
             operators: 0,
             refused_greetings: 0,
+            gone_returned: 0,
             refused_waiting: VecDeque::new(),
             backup: None,
             shutdown: Shutdown::new(),
@@ -372,7 +375,19 @@ impl Core {
         if self.clock.now_ns() >= self.reap_at_ns {
             self.reap_at_ns = self.clock.now_ns() + REAP_EVERY_NS;
             self.reap_silent();
+            self.return_memory();
             self.end_idle_operators();
+        }
+    }
+
+    /// After clients have gone, what they needed goes back to the system: by the crowd, or when
+    /// the core has nothing else to do.
+    fn return_memory(&mut self) {
+        let gone = self.counters.accepted.saturating_sub(self.connections.len() as u64);
+        let new = gone.saturating_sub(self.gone_returned);
+        if new >= CROWD || new > 0 && !self.active {
+            self.gone_returned = gone;
+            ring::return_freed_memory();
         }
     }
 
