@@ -5,42 +5,16 @@ mod memory;
 
 use std::hint::black_box;
 
-use corelane_wal::{Fold, ReadStep, Wal, WalConfig};
+use corelane_wal::{ReadStep, Wal, WalConfig};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use memory::MemoryDisk;
-use model::{EntryHead, Lsn, StreamId};
+use memory::{MemoryDisk, Nothing};
+use model::{EntryHead, StreamId};
 
 /// Entries of a block, and bytes of each.
 const BLOCKS: [(usize, usize); 4] = [(1, 1_100), (64, 170), (64, 1_100), (4, 103_000)];
 /// Streams and blocks of the log that is read.
 const STREAMS: u32 = 64;
 const ROUNDS: u64 = 2_000;
-
-struct Nothing;
-
-impl Fold for Nothing {
-    type Error = String;
-
-    fn load(&mut self, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn loaded(&mut self, _: Lsn, _: Lsn) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn apply(&mut self, _: Lsn, _: &EntryHead, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn log_start(&self, _: StreamId) -> Option<u64> {
-        Some(0)
-    }
-
-    fn label(&self, _: StreamId) -> Option<Vec<u8>> {
-        None
-    }
-}
 
 struct Log {
     wal: Wal,

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use corelane_wal::Fold;
 use corelane_wal::device::{Action, Completion, DeviceError, Done, FileId, LogDevice, Ticket};
+use model::{EntryHead, Lsn, StreamId};
 
 const BLOCK_BYTES: usize = 4096;
 
@@ -84,5 +86,32 @@ impl LogDevice for MemoryDisk {
 
     fn block_bytes(&self) -> usize {
         BLOCK_BYTES
+    }
+}
+
+/// A log that is new has nothing to give back.
+pub struct Nothing;
+
+impl Fold for Nothing {
+    type Error = String;
+
+    fn load(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn loaded(&mut self, _: Lsn, _: Lsn) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn apply(&mut self, _: Lsn, _: &EntryHead, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn log_start(&self, _: StreamId) -> Option<u64> {
+        Some(0)
+    }
+
+    fn label(&self, _: StreamId) -> Option<Vec<u8>> {
+        None
     }
 }

@@ -3,7 +3,7 @@
 //! disk's end, acknowledgements in runs, reads of the log's cache.
 
 use bytes::Bytes;
-use corelane_wal::{Fold, Wal, WalConfig};
+use corelane_wal::{Wal, WalConfig};
 use model::{
     AckLevel, EntryHead, Lsn, PartitionHandle, PartitionIndex, ShardId, SpaceUse, StartPosition,
     StreamId, TopicConfig, TopicId, TopicName,
@@ -14,7 +14,7 @@ use protocol::{
 };
 use shards::{Effect, Engine, EngineConfig, Journal, ReadVerdict, ReaderId, Room, TopicSpec};
 
-use crate::memory::MemoryDisk;
+use crate::memory::{MemoryDisk, Nothing};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const READER: ReaderId = ReaderId(1);
@@ -54,33 +54,6 @@ impl Journal for OpenGroup<'_> {
             corelane_wal::Room::DiskFull => Room::DiskFull,
             corelane_wal::Room::Failed => Room::ReadOnly,
         }
-    }
-}
-
-/// A log that is new has nothing to give back.
-struct Nothing;
-
-impl Fold for Nothing {
-    type Error = String;
-
-    fn load(&mut self, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn loaded(&mut self, _: Lsn, _: Lsn) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn apply(&mut self, _: Lsn, _: &EntryHead, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn log_start(&self, _: StreamId) -> Option<u64> {
-        Some(0)
-    }
-
-    fn label(&self, _: StreamId) -> Option<Vec<u8>> {
-        None
     }
 }
 

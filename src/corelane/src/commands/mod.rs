@@ -2,6 +2,7 @@
 //! prints what came of it, and says in one sentence what went wrong.
 
 mod backup;
+mod bar;
 mod bench;
 mod config;
 mod connect;

@@ -119,8 +119,8 @@ pub struct Core {
     operators: usize,
     /// Connections that will be refused once they have said Hello.
     refused_greetings: usize,
-    /// Connections that had gone when memory was last given back.
-    gone_returned: u64,
+    /// Connections that have gone since memory was last given back.
+    gone: u64,
     /// The same, the oldest first; some may be gone.
     refused_waiting: VecDeque<ConnectionId>,
     shutdown: shutdown::Shutdown,

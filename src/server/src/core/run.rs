@@ -190,7 +190,7 @@ impl CoreLoop {
             drains: super::drain::Drains::new(cores),
             operators: 0,
             refused_greetings: 0,
-            gone_returned: 0,
+            gone: 0,
             refused_waiting: VecDeque::new(),
             backup: None,
             shutdown: Shutdown::new(),
@@ -383,10 +383,8 @@ impl Core {
     /// After clients have gone, what they needed goes back to the system: by the crowd, or when
     /// the core has nothing else to do.
     fn return_memory(&mut self) {
-        let gone = self.counters.accepted.saturating_sub(self.connections.len() as u64);
-        let new = gone.saturating_sub(self.gone_returned);
-        if new >= CROWD || new > 0 && !self.active {
-            self.gone_returned = gone;
+        if self.gone >= CROWD || self.gone > 0 && !self.active {
+            self.gone = 0;
             ring::return_freed_memory();
         }
     }

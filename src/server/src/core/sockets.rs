@@ -350,6 +350,7 @@ impl Core {
 
     fn forget(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
+        self.gone += 1;
         self.output_bytes -= connection.counted_output;
         self.held_buffers = self.held_buffers.saturating_sub(connection.held);
         self.partial_bytes = self.partial_bytes.saturating_sub(connection.partial_bytes);

@@ -1,10 +1,11 @@
 //! The line on stderr that says how far a copy has come.
 
-use std::io::IsTerminal;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use offline::backup::{Progress, Watch};
+
+use crate::commands::bar::on_terminal;
 
 /// A bar where stderr is a terminal, nothing where it is not.
 pub struct Bar {
@@ -13,16 +14,8 @@ pub struct Bar {
 
 impl Bar {
     pub fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden() };
-        }
         let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
-        let bar = ProgressBar::new(0);
-        let bar = match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        };
-        Self { bar }
+        Self { bar: on_terminal(ProgressBar::new(0), template) }
     }
 
     pub fn show(&self, done: u64, total: u64) {

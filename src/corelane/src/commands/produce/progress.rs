@@ -1,12 +1,13 @@
 //! What is said on stderr while producing and at the end.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use model::AckLevel;
 
+use crate::commands::bar::on_terminal;
 use crate::commands::output::human_bytes;
 
 /// A server that keeps its data in memory cannot do more.
@@ -33,7 +34,7 @@ impl Progress {
     /// `file` tells how much there is to come, where it is a plain file.
     pub fn new(file: Option<&Path>) -> Self {
         Self {
-            bar: if std::io::stderr().is_terminal() { bar(file) } else { ProgressBar::hidden() },
+            bar: bar(file),
             began: Instant::now(),
             read_bytes: 0,
             sent: 0,
@@ -99,10 +100,7 @@ fn bar(file: Option<&Path>) -> ProgressBar {
         ),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    on_terminal(bar, template)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The bar on stderr while something is measured.
 
-use std::io::IsTerminal;
+use indicatif::ProgressBar;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::commands::bar::on_terminal;
 
 /// A bar where stderr is a terminal, nothing where it is not.
 pub struct Bar {
@@ -11,12 +11,8 @@ pub struct Bar {
 
 impl Bar {
     pub fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden() };
-        }
-        let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
-        Self { bar: style.map_or(bar.clone(), |style| bar.with_style(style)) }
+        let template = "{bar:30} {pos}/{len} {elapsed} {msg}";
+        Self { bar: on_terminal(ProgressBar::new(0), template) }
     }
 
     pub fn show(&self, done: usize, total: usize, next: &str) {
