@@ -24,8 +24,9 @@ mod undo;
 
 pub use codec::DecodeError;
 pub use engine::{
-    Appended, Bounds, CarriedPartition, Counted, Effect, Engine, EngineConfig, PartitionRecord,
-    ReadVerdict, ReplayError, SegmentShare, SnapshotCursor, Subscribed, TopicSpec,
+    Appended, AppendedRun, Bounds, CarriedPartition, Counted, Effect, Engine, EngineConfig,
+    PartitionRecord, PlainBatch, ReadVerdict, ReplayError, SegmentShare, SnapshotCursor,
+    Subscribed, TopicSpec,
 };
 pub use journal::{Journal, Room};
 pub use placement::place_partitions;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::{ConsumerName, Lsn, Offset, PartitionIndex, TopicConfig, TopicId, TopicName};
+use model::{ConsumerName, Lsn, Offset, PartitionIndex, StreamId, TopicConfig, TopicId, TopicName};
 
 use crate::codec::{self, DecodeError, Fields};
 use crate::entry::read_consumer;
 use crate::producer::Producers;
+use crate::undo::BatchUndo;
 
 /// A partition whose log ends at `next_offset`.
 ///
@@ -87,6 +88,15 @@ impl Partition {
             deleted: false,
             shown: Shown::default(),
         }
+    }
+
+    /// A batch is added at the end, as the log's entry `lsn`.
+    #[inline]
+    pub fn append(&mut self, lsn: Lsn, stream: StreamId, records: u32, bytes: u32) -> BatchUndo {
+        self.next_offset += u64::from(records);
+        self.bytes += u64::from(bytes);
+        let lsn_before = std::mem::replace(&mut self.lsn, lsn);
+        BatchUndo { stream, records, bytes, lsn_before }
     }
 
     /// Producers and named consumers.

@@ -3,24 +3,90 @@
 //! One record per appended entry, in the log's order: commit pops the oldest, truncation the
 //! newest. So their number is bounded by what the log lets wait.
 
+use std::collections::VecDeque;
+
 use model::{ConsumerName, Lsn, Offset, StreamId, TopicConfig, TopicId};
 
 use crate::partition::Hole;
 use crate::producer::{Producer, ProducerUndo, Producers};
 
-pub(crate) struct Undo {
+/// What is not committed, oldest first. Plain batches are nearly all there is, and small; what else
+/// there is lies apart, in the same order.
+#[derive(Default)]
+pub(crate) struct UndoLog {
+    steps: VecDeque<Step>,
+    changes: VecDeque<UndoChange>,
+}
+
+struct Step {
     /// The shard's time before the entry.
+    time_before_ms: i64,
+    /// `None`: the next of the changes.
+    batch: Option<BatchUndo>,
+}
+
+const _: () = assert!(size_of::<Step>() <= 40, "one for each message under way");
+
+/// One entry taken from the log's end or start.
+pub(crate) struct Undo {
     pub time_before_ms: i64,
     pub change: UndoChange,
+}
+
+/// A batch whose producer does not number its batches.
+#[derive(Clone, Copy)]
+pub(crate) struct BatchUndo {
+    pub stream: StreamId,
+    pub records: u32,
+    pub bytes: u32,
+    pub lsn_before: Lsn,
+}
+
+impl UndoLog {
+    #[inline]
+    pub fn push_batch(&mut self, time_before_ms: i64, batch: BatchUndo) {
+        self.steps.push_back(Step { time_before_ms, batch: Some(batch) });
+    }
+
+    pub fn push(&mut self, time_before_ms: i64, change: UndoChange) {
+        if let UndoChange::Batch { batch, producer: ProducerUndo::None } = change {
+            return self.push_batch(time_before_ms, batch);
+        }
+        self.changes.push_back(change);
+        self.steps.push_back(Step { time_before_ms, batch: None });
+    }
+
+    /// The oldest, when it is a plain batch.
+    #[inline]
+    pub fn pop_oldest_batch(&mut self) -> Option<BatchUndo> {
+        let batch = self.steps.front()?.batch?;
+        self.steps.pop_front();
+        Some(batch)
+    }
+
+    /// The oldest, when it is not.
+    pub fn pop_oldest_change(&mut self) -> Option<UndoChange> {
+        if self.steps.front()?.batch.is_some() {
+            return None;
+        }
+        self.steps.pop_front();
+        self.changes.pop_front()
+    }
+
+    pub fn pop_newest(&mut self) -> Option<Undo> {
+        let Step { time_before_ms, batch } = self.steps.pop_back()?;
+        let change = match batch {
+            Some(batch) => UndoChange::Batch { batch, producer: ProducerUndo::None },
+            None => self.changes.pop_back()?,
+        };
+        Some(Undo { time_before_ms, change })
+    }
 }
 
 /// `lsn_before` is the changed object's own.
 pub(crate) enum UndoChange {
     Batch {
-        stream: StreamId,
-        records: u32,
-        bytes: u32,
-        lsn_before: Lsn,
+        batch: BatchUndo,
         producer: ProducerUndo,
     },
     PartitionCreated {

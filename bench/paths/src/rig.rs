@@ -5,20 +5,27 @@
 use bytes::Bytes;
 use corelane_wal::{Wal, WalConfig};
 use model::{
-    AckLevel, EntryHead, Lsn, PartitionHandle, PartitionIndex, ShardId, SpaceUse, StartPosition,
-    StreamId, TopicConfig, TopicId, TopicName,
+    AckLevel, EntryHead, Lsn, Offset, PartitionHandle, PartitionIndex, ShardId, SpaceUse,
+    StartPosition, StreamId, TopicConfig, TopicId, TopicName,
 };
 use protocol::{
     BatchBuilder, DeliverHead, FRAME_HEADER_BYTES, FetchHead, PRODUCE_HEAD_BYTES, ProduceAck,
-    ProduceHead, check_batch, kind,
+    ProduceHead, check_batch, kind, whole_publish,
 };
-use shards::{Effect, Engine, EngineConfig, Journal, ReadVerdict, ReaderId, Room, TopicSpec};
+use shards::{
+    Appended, Effect, Engine, EngineConfig, Journal, PlainBatch, ReadVerdict, ReaderId, Room,
+    TopicSpec,
+};
+use smallvec::SmallVec;
 
 use crate::memory::{MemoryDisk, Nothing};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const READER: ReaderId = ReaderId(1);
 const FETCHER: ReaderId = ReaderId(2);
+/// As the server takes them together.
+const RUN_PUBLISHES_MAX: usize = 64;
+const RUN_FRAME_BYTES_MAX: usize = 16 * 1024;
 /// Where a frame's correlation lies.
 const CORRELATION: std::ops::Range<usize> = 8..16;
 
@@ -32,6 +39,7 @@ pub struct Rig {
     /// What would be sent.
     sent: Vec<u8>,
     payload: Vec<Bytes>,
+    offsets: Vec<Offset>,
     cursor: Option<corelane_wal::Cursor>,
     partition: PartitionHandle,
     correlation: u64,
@@ -75,6 +83,7 @@ impl Rig {
             frame_bytes: 0,
             sent: Vec::with_capacity(1 << 20),
             payload: Vec::with_capacity(1 << 10),
+            offsets: Vec::new(),
             cursor: None,
             partition: handle,
             correlation: 0,
@@ -109,31 +118,55 @@ impl Rig {
             frame[CORRELATION].copy_from_slice(&self.correlation.to_le_bytes());
         }
         let mut run: Option<(u64, ProduceAck)> = None;
+        let mut acknowledge = |correlation: u64, base_offset, offset_step, append_time_ms| {
+            let first = ProduceAck {
+                count: 0,
+                level: AckLevel::Durable,
+                base_offset,
+                offset_step,
+                shard: ShardId(0),
+                append_time_ms,
+            };
+            run.get_or_insert((correlation, first)).1.count += 1;
+        };
         let mut rest = &received[..];
-        while let Some((header, length)) = protocol::next_frame(rest).expect("a good frame") {
+        while !rest.is_empty() {
+            let mut publishes = SmallVec::<[_; RUN_PUBLISHES_MAX]>::new();
+            let mut length = 0;
+            let several = rest.len() > self.frame_bytes && self.frame_bytes <= RUN_FRAME_BYTES_MAX;
+            while several
+                && publishes.len() < RUN_PUBLISHES_MAX
+                && let Some(publish) = whole_publish(&rest[length..])
+            {
+                let batch = PlainBatch::new(publish.head.handle, &publish.header, publish.batch);
+                publishes.push((publish.correlation, batch.expect("no producer numbers it")));
+                length += publish.length as usize;
+            }
+            let mut journal = OpenGroup(&mut self.wal);
+            if publishes.len() > 1 {
+                let batches = publishes.iter().map(|(_, batch)| batch);
+                let appended = self
+                    .engine
+                    .produce_run(NOW_MS, batches, &mut self.offsets, &mut journal)
+                    .expect("taken");
+                for ((correlation, batch), offset) in publishes.iter().zip(&self.offsets) {
+                    acknowledge(*correlation, *offset, batch.records(), appended.time_ms);
+                }
+                rest = &rest[length..];
+                continue;
+            }
+            let next = protocol::next_frame(rest).expect("a good frame");
+            let (header, length) = next.expect("a whole frame");
             assert_eq!(header.kind, kind::PRODUCE);
             let head = ProduceHead::parse(&rest[FRAME_HEADER_BYTES..length]).expect("a head");
             let batch = &rest[FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES..length];
             let batch_header = check_batch(&[batch]).expect("a good batch");
-            let mut journal = OpenGroup(&mut self.wal);
             let appended = self
                 .engine
                 .produce(NOW_MS, head.handle, &batch_header, &[batch], &mut journal)
                 .expect("taken");
-            match &mut run {
-                Some((_, ack)) => ack.count += 1,
-                None => {
-                    let ack = ProduceAck {
-                        count: 1,
-                        level: AckLevel::Durable,
-                        base_offset: appended.base_offset,
-                        offset_step: appended.records,
-                        shard: ShardId(0),
-                        append_time_ms: appended.time_ms,
-                    };
-                    run = Some((header.correlation, ack));
-                }
-            }
+            let Appended { base_offset, records, time_ms, .. } = appended;
+            acknowledge(header.correlation, base_offset, records, time_ms);
             rest = &rest[length..];
         }
         self.received = received;

@@ -32,15 +32,8 @@ impl Engine {
             }
         };
         self.remembered += usize::from(matches!(producer, ProducerUndo::Added { .. }));
-        partition.next_offset += u64::from(head.records);
-        partition.bytes += u64::from(facts.bytes);
-        Ok(UndoChange::Batch {
-            stream: head.stream,
-            records: head.records,
-            bytes: facts.bytes,
-            lsn_before: std::mem::replace(&mut partition.lsn, lsn),
-            producer,
-        })
+        let batch = partition.append(lsn, head.stream, head.records, facts.bytes);
+        Ok(UndoChange::Batch { batch, producer })
     }
 
     pub(super) fn apply_change(

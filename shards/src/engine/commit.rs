@@ -7,7 +7,7 @@ use crate::partition::Partition;
 use crate::producer::ProducerUndo;
 use crate::rejection;
 use crate::topics::Stage;
-use crate::undo::UndoChange;
+use crate::undo::{BatchUndo, UndoChange};
 
 /// Committed batches of one partition; what they add to it.
 #[derive(Debug, Default)]
@@ -25,22 +25,20 @@ impl Engine {
         // Batches of one partition in a row are revealed at once.
         let mut run = BatchRun::default();
         while self.committed_lsn < upto {
-            let Some(undo) = self.undo.pop_front() else { break };
-            self.committed_lsn = self.committed_lsn.next();
-            match undo.change {
-                UndoChange::Batch { stream, records, bytes, .. } => {
-                    if stream != run.stream {
-                        self.reveal_batches(&run);
-                        run = BatchRun { stream, ..BatchRun::default() };
-                    }
-                    run.records += u64::from(records);
-                    run.bytes += u64::from(bytes);
+            if let Some(BatchUndo { stream, records, bytes, .. }) = self.undo.pop_oldest_batch() {
+                if stream != run.stream {
+                    self.reveal_batches(&run);
+                    run = BatchRun { stream, ..BatchRun::default() };
                 }
-                change => {
-                    self.reveal_batches(&std::mem::take(&mut run));
-                    self.reveal(change, true);
-                }
+                run.records += u64::from(records);
+                run.bytes += u64::from(bytes);
+            } else if let Some(change) = self.undo.pop_oldest_change() {
+                self.reveal_batches(&std::mem::take(&mut run));
+                self.reveal(change, true);
+            } else {
+                break;
             }
+            self.committed_lsn = self.committed_lsn.next();
         }
         self.reveal_batches(&run);
     }
@@ -63,7 +61,7 @@ impl Engine {
     pub fn truncate(&mut self, lsn: Lsn) {
         assert!(lsn >= self.committed_lsn, "entry {lsn} is committed: it cannot be taken back");
         while self.last_lsn > lsn {
-            let undo = self.undo.pop_back().expect("one record for each uncommitted entry");
+            let undo = self.undo.pop_newest().expect("one record for each uncommitted entry");
             self.last_lsn = Lsn(self.last_lsn.0 - 1);
             self.counters.time_ms = undo.time_before_ms;
             self.take_back(undo.change);
@@ -73,9 +71,9 @@ impl Engine {
     /// `tells`: the host is told; replay tells nobody, since the host asks afterwards.
     pub(super) fn reveal(&mut self, change: UndoChange, tells: bool) {
         match change {
-            UndoChange::Batch { stream, records, bytes, .. } => {
-                let (records, bytes) = (u64::from(records), u64::from(bytes));
-                self.reveal_batches(&BatchRun { stream, records, bytes });
+            UndoChange::Batch { batch, .. } => {
+                let (records, bytes) = (u64::from(batch.records), u64::from(batch.bytes));
+                self.reveal_batches(&BatchRun { stream: batch.stream, records, bytes });
             }
             UndoChange::PartitionCreated { stream } => {
                 if let Some(partition) = self.streams.get_mut(stream) {
@@ -185,13 +183,13 @@ impl Engine {
 
     fn take_back_from_partition(&mut self, change: UndoChange) {
         match change {
-            UndoChange::Batch { stream, records, bytes, lsn_before, producer } => {
+            UndoChange::Batch { batch, producer } => {
                 self.remembered -= usize::from(matches!(producer, ProducerUndo::Added { .. }));
-                let partition = self.changed(stream);
-                partition.next_offset -= u64::from(records);
-                partition.bytes -= u64::from(bytes);
+                let partition = self.changed(batch.stream);
+                partition.next_offset -= u64::from(batch.records);
+                partition.bytes -= u64::from(batch.bytes);
                 partition.producers.undo(producer);
-                partition.lsn = lsn_before;
+                partition.lsn = batch.lsn_before;
             }
             UndoChange::PartitionAltered { stream, lsn_before, before } => {
                 let partition = self.changed(stream);

@@ -7,6 +7,7 @@ mod commit;
 mod consumers;
 mod partitions;
 mod produce;
+mod produce_run;
 mod reading;
 mod replay;
 mod retention;
@@ -28,11 +29,12 @@ use crate::readers::{ReaderId, Readers};
 use crate::rejection;
 use crate::stream_table::StreamTable;
 use crate::topics::Topics;
-use crate::undo::Undo;
+use crate::undo::{UndoChange, UndoLog};
 
 pub use carry::{CarriedPartition, Counted};
 pub use partitions::{PartitionRecord, TopicSpec};
 pub use produce::Appended;
+pub use produce_run::{AppendedRun, PlainBatch};
 pub use reading::{Bounds, ReadVerdict, Subscribed};
 pub use replay::ReplayError;
 pub use retention::SegmentShare;
@@ -93,7 +95,7 @@ pub struct Engine {
     // How far the fold is committed.
     committed_lsn: Lsn,
     /// One for each entry after `committed_lsn`.
-    undo: VecDeque<Undo>,
+    undo: UndoLog,
 
     // Of this process only.
     readers: Readers,
@@ -139,7 +141,7 @@ impl Engine {
             remembered: 0,
             last_lsn: Lsn::ZERO,
             committed_lsn: Lsn::ZERO,
-            undo: VecDeque::new(),
+            undo: UndoLog::default(),
             readers: Readers::default(),
             notices: VecDeque::new(),
             producer_ids: topics::ProducerIdBlock::default(),
@@ -234,9 +236,10 @@ impl Engine {
         assert_eq!(lsn, self.last_lsn.next(), "the log numbers entries unlike the engine");
     }
 
-    fn push_undo(&mut self, lsn: Lsn, time_ms: i64, change: crate::undo::UndoChange) {
+    #[inline]
+    fn push_undo(&mut self, lsn: Lsn, time_ms: i64, change: UndoChange) {
         let time_before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
-        self.undo.push_back(Undo { time_before_ms, change });
+        self.undo.push(time_before_ms, change);
         self.last_lsn = lsn;
     }
 

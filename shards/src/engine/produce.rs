@@ -109,9 +109,7 @@ impl Engine {
             && let Some((first, rest)) = whole.split_first_chunk()
         {
             // It lies in one piece, as most do.
-            start = *first;
-            patch(&mut start, base_offset);
-            journal.append_covered(&head, &[&start, rest], covered, crc)
+            append_whole(journal, &head, first, rest, crc)
         } else {
             let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
             let rest = split_start(bytes, &mut start);
@@ -125,6 +123,22 @@ impl Engine {
         self.push_undo(lsn, time_ms, undo.expect("a decided batch applies"));
         lsn
     }
+}
+
+/// Hands a batch in one piece to the journal: `first` rewritten, `rest` as it is. The client's
+/// checksum covers none of what is rewritten.
+#[inline]
+pub(super) fn append_whole(
+    journal: &mut impl Journal,
+    head: &EntryHead,
+    first: &[u8; PATCHED_BYTES],
+    rest: &[u8],
+    crc: u32,
+) -> Lsn {
+    let covered = PATCHED_BYTES + rest.len() - batch::CRC_FROM;
+    let mut start = *first;
+    patch(&mut start, head.base_offset);
+    journal.append_covered(head, &[&start, rest], covered, crc)
 }
 
 /// What the broker writes in a batch: base offset and leader epoch.

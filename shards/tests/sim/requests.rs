@@ -1,7 +1,7 @@
 //! Requests that change the state, each with what the plain model expects of the answer.
 
 use corelane_shards::entry::SkipCause;
-use corelane_shards::{SegmentShare, TopicSpec};
+use corelane_shards::{PlainBatch, SegmentShare, TopicSpec};
 use model::{
     AckLevel, ConsumerName, ErrorCode, Lsn, PartitionIndex, ShardId, StreamId, TopicChange,
     TopicConfig, TopicId, TopicName,
@@ -249,6 +249,61 @@ impl World {
         assert_eq!(entry.payload[12..16], [0; 4], "the leader epoch is 0");
         assert_eq!(entry.payload[16..], bytes[16..]);
         self.follow();
+    }
+
+    /// Several batches at once, now and then for partitions that there are not: all or none.
+    pub fn produce_run(&mut self) {
+        let handle = self.some_handle();
+        let batches: Vec<_> = (0..self.random.between(1, 12))
+            .map(|_| {
+                let to = if self.random.percent(80) { handle } else { self.some_handle() };
+                let header = self.some_batch(None);
+                let mut bytes = header.to_bytes().to_vec();
+                bytes.resize(header.batch_length as usize, self.random.next() as u8);
+                (to, header, bytes)
+            })
+            .filter(|(_, header, _)| !header.is_idempotent())
+            .collect();
+        let numbered = self.some_batch(None);
+        let bytes = vec![0; numbered.batch_length as usize];
+        let plain = PlainBatch::new(handle, &numbered, &bytes);
+        assert_eq!(plain.is_none(), numbered.is_idempotent());
+        if batches.is_empty() {
+            return;
+        }
+        let all_known = batches.iter().all(|(to, ..)| find(&self.decided, *to).is_some());
+        let room = self.no_room(false);
+        let expected = if all_known { room } else { Some(ErrorCode::UnknownPartition) };
+        let plain: Vec<_> = batches
+            .iter()
+            .map(|(to, header, bytes)| PlainBatch::new(*to, header, bytes).unwrap())
+            .collect();
+        let before = self.log.last();
+        let mut offsets = vec![7];
+        let (now_ms, log) = (self.now_ms, &mut self.log);
+        let got = self.engine.produce_run(now_ms, plain.iter(), &mut offsets, log);
+        if self.refused(&got, expected) {
+            assert_eq!(self.log.last(), before, "all or none");
+            return;
+        }
+        let got = got.unwrap();
+        assert_eq!(got.first_lsn, before.next());
+        assert_eq!(self.log.last().0, before.0 + batches.len() as u64);
+        assert_eq!(offsets.len(), batches.len());
+        for (at, (to, header, bytes)) in batches.iter().enumerate() {
+            let entry = self.log.entries[before.0 as usize + at].clone();
+            assert_eq!((entry.head.stream, entry.head.time_ms), (to.stream, got.time_ms));
+            assert_eq!(
+                (entry.head.base_offset, entry.head.records),
+                (offsets[at], header.records_count)
+            );
+            assert_eq!(offsets[at], find(&self.decided, *to).unwrap().next());
+            assert_eq!(entry.payload[..8], offsets[at].to_be_bytes());
+            assert_eq!(entry.payload[8..12], bytes[8..12]);
+            assert_eq!(entry.payload[12..16], [0; 4], "the leader epoch is 0");
+            assert_eq!(entry.payload[16..], bytes[16..]);
+            self.decided.apply(&entry);
+        }
     }
 
     /// A batch with or without a producer: mostly the next one, often a repetition, sometimes

@@ -197,8 +197,26 @@ impl From<BatchError> for Rejection {
     }
 }
 
+/// Checks one batch that lies in one piece: header, length and checksum.
+#[inline]
+pub fn check_whole_batch(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+    let missing = BATCH_HEADER_BYTES.saturating_sub(bytes.len()) as u64;
+    let header = BatchHeader::parse(bytes.first_chunk().ok_or(BatchError::Short { missing })?)?;
+    let length = header.batch_length as usize;
+    let missing = length.saturating_sub(bytes.len()) as u64;
+    let (batch, rest) = bytes.split_at_checked(length).ok_or(BatchError::Short { missing })?;
+    check_whole(&header, batch)?;
+    match rest.len() {
+        0 => Ok(header),
+        bytes => Err(BatchError::Trailing { bytes: bytes as u64 }),
+    }
+}
+
 /// Checks one batch that lies in `parts`, one after the other: header, length and checksum.
 pub fn check_batch(parts: &[&[u8]]) -> Result<BatchHeader, BatchError> {
+    if let [whole] = parts {
+        return check_whole_batch(whole);
+    }
     let mut cursor = PartsCursor::new(parts);
     let header = cursor.next_batch()?;
     match cursor.remaining {

@@ -14,6 +14,7 @@ mod hello;
 pub mod kind;
 mod murmur2;
 mod produce;
+mod produce_run;
 pub mod records;
 mod reply;
 mod request;
@@ -23,7 +24,9 @@ mod status;
 mod testing;
 mod topic;
 
-pub use batch::{BatchError, BatchHeader, BatchSpan, check_batch, split_batches};
+pub use batch::{
+    BatchError, BatchHeader, BatchSpan, check_batch, check_whole_batch, split_batches,
+};
 pub use body::BodyError;
 pub use deliver::{
     DELIVER_HEAD_BYTES, DeliverHead, FETCH_HEAD_BYTES, FetchHead, put_deliver_head, put_fetch_head,
@@ -40,6 +43,7 @@ pub use produce::{
     PRODUCE_ACK_BYTES, PRODUCE_HEAD_BYTES, ProduceAck, ProduceHead, put_produce_ack,
     put_produce_head,
 };
+pub use produce_run::{WholePublish, whole_publish};
 pub use records::{
     BatchBuilder, Codec, Headers, Producer, RecordCursor, RecordError, RecordIter, RecordRef,
 };

@@ -68,6 +68,10 @@ pub const PENDING_REPLIES_MAX: usize = 1_000_000;
 pub const CHECKPOINT_SLICE_OBJECTS: usize = 256;
 /// Streams looked at for retention in one turn of the core.
 pub const RETENTION_STREAMS_PER_TURN: usize = 256;
+/// Publishes taken at once, at most.
+pub const RUN_PUBLISHES_MAX: usize = 64;
+/// A larger frame, in bytes, is taken alone: what it costs is its bytes.
+pub const RUN_FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Work taken from a connection that asks for little, ahead of those that have asked for more than
 /// this: publishes' worth, about 100 ns each.
 pub const WORK_FIRST: u32 = 512;

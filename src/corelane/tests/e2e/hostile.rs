@@ -9,6 +9,7 @@ use protocol::{
 use tempfile::TempDir;
 
 use crate::harness::{Launch, Server, folder};
+use crate::random::Random;
 use crate::wire::{Frame, Wire, batch, hello, produce_frame};
 
 const MIB: u64 = 1024 * 1024;
@@ -61,32 +62,6 @@ fn header(length: u32, version: u8, flags: u8, kind: u16) -> Vec<u8> {
     bytes.extend(kind.to_le_bytes());
     bytes.extend(77u64.to_le_bytes());
     bytes
-}
-
-/// Numbers that follow from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn of_this_run() -> Self {
-        let seed = match std::env::var("CORELANE_SEED") {
-            Ok(seed) => seed.parse().expect("CORELANE_SEED is a number"),
-            Err(_) => u64::from(std::process::id()),
-        };
-        println!("CORELANE_SEED={seed}");
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
 }
 
 #[test]

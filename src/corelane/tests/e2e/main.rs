@@ -24,6 +24,8 @@ mod limits;
 mod offline;
 #[cfg(debug_assertions)]
 mod panics;
+mod pipelined;
+mod random;
 mod refusing;
 mod reshard;
 mod retention;

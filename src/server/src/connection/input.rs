@@ -81,6 +81,12 @@ impl Input {
         FrameHeader::parse(&bytes).map(Some)
     }
 
+    /// What has not been taken of the first piece.
+    pub fn front(&self) -> &[u8] {
+        let first = self.pieces.front().map(Piece::bytes);
+        first.and_then(|bytes| bytes.get(self.taken..)).unwrap_or_default()
+    }
+
     /// `length` bytes from `from` on where they lie in the first piece, as they mostly do.
     pub fn contiguous(&self, from: usize, length: usize) -> Option<&[u8]> {
         let start = self.taken + from;

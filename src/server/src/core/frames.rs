@@ -87,6 +87,11 @@ impl Core {
                     }
                 },
             };
+            let run = self.produce_run(id, &header, input, share - done);
+            if run > 0 {
+                done += run;
+                continue;
+            }
             if let Err(why) = self.on_frame(id, &header, input) {
                 self.stall(id, why);
                 return done;

@@ -15,6 +15,7 @@ mod messages;
 mod operators;
 mod partial;
 mod produce;
+mod produce_run;
 mod rest;
 mod run;
 mod shutdown;

@@ -16,7 +16,7 @@ use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce}
 use crate::shard::{BatchSlices, ProduceTerms};
 
 /// Where the batches begin in the frame.
-const BATCHES_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
+pub(super) const BATCHES_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
 
 impl Core {
     /// Checks the batches and appends them, here or on the core that owns the partition.

@@ -20,12 +20,18 @@ const ANSWER_BYTES_PER_UNIT_LOG2: u32 = 8;
 /// What taking a frame costs, before its answer is known.
 pub fn of_frame(header: &FrameHeader) -> Work {
     let request = match header.kind {
-        kind::PRODUCE | kind::CREDIT | kind::PING => 1,
+        kind::PRODUCE => return of_publish(header.length),
+        kind::CREDIT | kind::PING => 1,
         kind::METADATA => 64 + (header.length >> NAME_BYTES_PER_UNIT_LOG2),
         kind::STATUS | kind::DESCRIBE_TOPIC => 64,
         _ => 16,
     };
     request + (header.length >> BYTES_PER_UNIT_LOG2)
+}
+
+/// The same of a publish of `length` bytes.
+pub fn of_publish(length: u32) -> Work {
+    1 + (length >> BYTES_PER_UNIT_LOG2)
 }
 
 /// What so many bytes of an answer have cost.

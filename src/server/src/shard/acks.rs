@@ -3,6 +3,7 @@
 use model::{AckLevel, ErrorCode, Lsn, PartitionHandle, Rejection, SpaceUse};
 use protocol::ProduceAck;
 use protocol::batch::BatchHeader;
+use shards::PlainBatch;
 use smallvec::SmallVec;
 
 use super::pending::{AckRun, Waiting};
@@ -75,11 +76,51 @@ impl ShardHost {
     ) {
         match self.append_all(clock, terms, batches) {
             Ok((taken, ack)) => {
-                self.times.appended(terms.received_ns);
+                self.times.appended(terms.received_ns, 1);
                 self.arrange_ack(clock, terms, &taken, ack, out);
             }
             Err(rejection) => out.reject(terms.origin, rejection),
         }
+    }
+
+    /// Appends publishes of one batch each that came one after the other on one connection, and
+    /// arranges for their replies. `terms` is the first one's; all have its level and deadline, and
+    /// where the level is the topic's own, its partition. False: nothing has been done, and
+    /// each has to be taken alone.
+    pub fn produce_run(
+        &mut self,
+        clock: &Clock,
+        terms: &ProduceTerms,
+        publishes: &[(Origin, PlainBatch<'_>)],
+        out: &mut Outbox,
+    ) -> bool {
+        let ack = terms.ack.map_or_else(|| self.engine.default_ack(terms.partition), Ok);
+        let Ok(ack) = ack else { return false };
+        let mut offsets = std::mem::take(&mut self.run_offsets);
+        let batches = publishes.iter().map(|(_, batch)| batch);
+        let mut journal = LogJournal(&mut self.wal);
+        let appended =
+            self.engine.produce_run(clock.unix_ms(), batches, &mut offsets, &mut journal);
+        if let Ok(appended) = appended {
+            self.times.appended(terms.received_ns, publishes.len() as u32);
+            let deadline_ns = clock.deadline_ns(terms.deadline_ms);
+            let mut lsn = appended.first_lsn;
+            for ((origin, batch), base_offset) in publishes.iter().zip(&offsets) {
+                let run = AckRun {
+                    connection: origin.connection,
+                    first_correlation: origin.correlation,
+                    count: 1,
+                    base_offset: *base_offset,
+                    records: batch.records(),
+                    time_ms: appended.time_ms,
+                    cost: origin.cost,
+                };
+                self.answer_when(ack, lsn, deadline_ns, run, out);
+                lsn = lsn.next();
+            }
+        }
+        self.run_offsets = offsets;
+        appended.is_ok()
     }
 
     fn append_all<'a>(
@@ -138,16 +179,25 @@ impl ShardHost {
             time_ms: taken.time_ms,
             cost: origin.cost,
         };
+        self.answer_when(ack, taken.lsn, clock.deadline_ns(terms.deadline_ms), run, out);
+    }
+
+    #[inline]
+    fn answer_when(
+        &mut self,
+        ack: AckLevel,
+        lsn: Lsn,
+        deadline_ns: u64,
+        run: AckRun,
+        out: &mut Outbox,
+    ) {
         match ack {
             AckLevel::None => {
-                let taken = Message::Taken { connection: origin.connection, cost: origin.cost };
-                out.send(origin.connection.core, taken);
+                let taken = Message::Taken { connection: run.connection, cost: run.cost };
+                out.send(run.connection.core, taken);
             }
             AckLevel::Memory => self.taken.push(Lsn::ZERO, u64::MAX, Waiting::Ack(run)),
-            AckLevel::Durable => {
-                let deadline_ns = clock.deadline_ns(terms.deadline_ms);
-                self.pending.push(taken.lsn, deadline_ns, Waiting::Ack(run));
-            }
+            AckLevel::Durable => self.pending.push(lsn, deadline_ns, Waiting::Ack(run)),
         }
     }
 

@@ -54,6 +54,8 @@ pub struct ShardHost {
     pending: Pending,
     /// Acknowledgements from memory, sent at the turn's end so that runs can form.
     taken: Pending,
+    /// Kept for its allocation.
+    run_offsets: Vec<model::Offset>,
     readers: Readers,
     checkpoint: Option<CheckpointRun>,
     retention: Retention,

@@ -98,6 +98,7 @@ pub fn open_shard(
         volatile: order.volatile,
         pending: Pending::default(),
         taken: Pending::default(),
+        run_offsets: Vec::new(),
         readers: Readers::default(),
         checkpoint: None,
         retention: Retention::new(order.retention_check_ms),

@@ -23,10 +23,10 @@ pub struct AppendTimes {
 }
 
 impl AppendTimes {
-    /// One publish has been appended.
+    /// Publishes that came together have been appended.
     #[inline]
-    pub fn appended(&mut self, received_ns: u64) {
-        self.new.add(received_ns, 1);
+    pub fn appended(&mut self, received_ns: u64, publishes: u32) {
+        self.new.add(received_ns, publishes);
     }
 
     /// What has been appended up to `newest` is a group of its own.
@@ -82,10 +82,10 @@ mod tests {
     #[test]
     fn a_group_is_durable_when_its_last_entry_is() {
         let (mut times, mut stages) = (AppendTimes::default(), StageTimes::default());
-        times.appended(1_000);
-        times.appended(1_500);
+        times.appended(1_000, 1);
+        times.appended(1_500, 1);
         times.close_group(Lsn(7), 2_000, &mut stages);
-        times.appended(2_500);
+        times.appended(2_500, 1);
         times.close_group(Lsn(9), 3_000, &mut stages);
         let received = stage(&stages, Stage::ReceiveToAppend);
         assert_eq!((received.count, received.sum_ns), (3, 2_500));
@@ -105,7 +105,7 @@ mod tests {
         let (mut times, mut stages) = (AppendTimes::default(), StageTimes::default());
         let many = 3 * GROUPS_MAX as u64;
         for at in 1..=many {
-            times.appended(at);
+            times.appended(at, 1);
             times.close_group(Lsn(at), at, &mut stages);
         }
         assert_eq!(times.groups.len(), GROUPS_MAX);
