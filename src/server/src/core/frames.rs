@@ -5,6 +5,7 @@ use model::{ErrorCode, Rejection, Reply, Request, ShardId};
 use protocol::{FRAME_HEADER_BYTES, FrameHeader, kind};
 
 use super::borders::guarded;
+use super::produce_run::Run;
 use super::{Core, gather, unknown_shard, work};
 use crate::bounds::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_SPARED, REQUEST_COST_MIN};
 use crate::connection::{HeldSubscription, Input, Phase, Stall, Subscription};
@@ -56,6 +57,8 @@ impl Core {
     /// Takes frames until there are no more or their work is more than `share`. Returns the work.
     fn parse(&mut self, id: ConnectionId, input: &mut Input, share: work::Work) -> work::Work {
         let mut done: work::Work = 0;
+        // Frames to be taken one by one.
+        let mut alone = 0;
         while done < share {
             let Some(connection) = self.connections.get_mut(id) else { return done };
             if !connection.can_parse() {
@@ -87,11 +90,16 @@ impl Core {
                     }
                 },
             };
-            let run = self.produce_run(id, &header, input, share - done);
-            if run > 0 {
-                done += run;
-                continue;
+            if alone == 0 {
+                match self.produce_run(id, &header, input, share - done) {
+                    Run::Taken(work) => {
+                        done += work;
+                        continue;
+                    }
+                    Run::Alone(frames) => alone = frames,
+                }
             }
+            alone -= 1;
             if let Err(why) = self.on_frame(id, &header, input) {
                 self.stall(id, why);
                 return done;

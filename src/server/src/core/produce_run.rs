@@ -1,8 +1,8 @@
 //! Publishes that came in a row on one connection, taken at once: each for itself would look the
 //! connection, the shard and its log up anew, which costs more than a small message does.
 
-use protocol::batch::BATCH_HEADER_BYTES;
-use protocol::{FrameHeader, ProduceHead, WholePublish, kind, whole_publish};
+use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use protocol::{FRAME_HEADER_BYTES, FrameHeader, ProduceHead, WholePublish, kind, whole_publish};
 use shards::PlainBatch;
 use smallvec::SmallVec;
 
@@ -17,55 +17,67 @@ use crate::shard::ProduceTerms;
 /// As they lie in the receive buffer.
 type Publishes<'a> = SmallVec<[(Origin, PlainBatch<'a>); RUN_PUBLISHES_MAX]>;
 
+/// What became of the publishes at the front.
+pub(super) enum Run {
+    /// They were taken, with so much work.
+    Taken(Work),
+    /// Nothing has been done; so many frames have to be taken alone, which also finds out what may
+    /// be wrong with them.
+    Alone(usize),
+}
+
 impl Core {
     /// Takes publishes that follow one another in one receive buffer and ask for the same, as far as
-    /// `share` goes. Returns their work. 0: nothing has been done; the next frame, whose header is
-    /// `header`, has to be taken alone, which also finds out what may be wrong with it.
+    /// `share` goes. `header` is the next frame's.
     pub(super) fn produce_run(
         &mut self,
         id: ConnectionId,
         header: &FrameHeader,
         input: &mut Input,
         share: Work,
-    ) -> Work {
+    ) -> Run {
         let received = input.front();
         let two = header.length as usize + produce::BATCHES_AT + BATCH_HEADER_BYTES;
-        if header.kind != kind::PRODUCE || header.length > RUN_FRAME_BYTES_MAX {
-            return 0;
+        if header.kind != kind::PRODUCE
+            || header.length > RUN_FRAME_BYTES_MAX
+            || received.len() < two
+        {
+            return Run::Alone(1);
         }
-        let Some(connection) = self.connections.get_mut(id).filter(|one| may_publish(one)) else {
-            return 0;
+        let Ok(first) = ProduceHead::parse(&received[FRAME_HEADER_BYTES..]) else {
+            return Run::Alone(1);
         };
-        if received.len() < two {
-            return 0;
+        // Looked at before any checksum is gone through for nothing.
+        if !received[produce::BATCHES_AT..].first_chunk().is_some_and(is_plain) {
+            return Run::Alone(1);
         }
-        let in_flight_bytes = connection.in_flight_bytes;
+        let shard = first.handle.shard;
+        let Some(connection) = self.connections.get_mut(id).filter(|one| may_publish(one)) else {
+            return Run::Alone(1);
+        };
+        if !self.map.has(shard) || self.map.core_of(shard) != self.out.core() {
+            return Run::Alone(1);
+        }
         let received_ns = connection.unparsed_since_ns;
-        let room = (self.config.in_flight_bytes_max + 1).saturating_sub(in_flight_bytes);
+        let room = (self.config.in_flight_bytes_max + 1).saturating_sub(connection.in_flight_bytes);
         let mut publishes = Publishes::new();
         let (mut bytes, mut work) = (0, 0);
-        let mut first: Option<ProduceHead> = None;
         while publishes.len() < RUN_PUBLISHES_MAX && bytes < room && work < share {
             let Some(publish) = whole_publish(&received[bytes..]) else { break };
             let WholePublish { correlation, length, head, header, batch } = publish;
             let Some(batch) = PlainBatch::new(head.handle, &header, batch) else { break };
-            if length > RUN_FRAME_BYTES_MAX
-                || first.is_some_and(|first| !asks_the_same(&first, &head))
-            {
+            if length > RUN_FRAME_BYTES_MAX || !asks_the_same(&first, &head) {
                 break;
             }
-            first.get_or_insert(head);
             publishes.push((Origin { connection: id, correlation, cost: length }, batch));
             bytes += length as usize;
             work += work::of_publish(length);
         }
-        let (Some(first), 2..) = (first, publishes.len()) else { return 0 };
-        let (shard, (origin, _)) = (first.handle.shard, publishes[0]);
-        if !self.map.has(shard) || self.map.core_of(shard) != self.out.core() {
-            return 0;
+        if publishes.len() < 2 {
+            return Run::Alone(1);
         }
         let terms = ProduceTerms {
-            origin,
+            origin: publishes[0].0,
             partition: first.handle,
             ack: first.ack,
             deadline_ms: first.deadline_ms,
@@ -76,13 +88,13 @@ impl Core {
         let Some(slot) =
             self.shards.get_mut(slot).filter(|slot| matches!(slot, ShardSlot::Open(_)))
         else {
-            return 0;
+            return Run::Alone(1);
         };
         let taken = guarded(slot, |host| {
             host.admits(bytes, id) && host.produce_run(clock, &terms, &publishes, out)
         });
         match taken {
-            Some(false) => return 0,
+            Some(false) => return Run::Alone(publishes.len()),
             Some(true) => {}
             None => {
                 for (origin, _) in &publishes {
@@ -99,12 +111,17 @@ impl Core {
         }
         drop(publishes);
         input.consume(bytes);
-        work
+        Run::Taken(work)
     }
 }
 
 fn may_publish(connection: &Connection) -> bool {
     connection.phase == Phase::Open && !connection.operator
+}
+
+/// Whether a batch's producer does not number its batches.
+fn is_plain(header: &[u8; BATCH_HEADER_BYTES]) -> bool {
+    BatchHeader::parse(header).is_ok_and(|header| !header.is_idempotent())
 }
 
 /// Whether one answer to "which level, by when" is right for both: the topic's own level needs the
