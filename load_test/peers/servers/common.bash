@@ -51,15 +51,20 @@ launch() {
 
 # Ends what launch has started.
 stop() {
-    local pid tries
     [[ -s $1/pid ]] || fail "nothing was started with data in $1"
-    pid=$(<"$1/pid")
-    kill -TERM "$pid" 2>/dev/null || return 0
+    end_process "$(<"$1/pid")"
+}
+
+# end_process PID: asks it to end, and ends it if it has not after half a minute. A process that
+# has ended and that nobody has waited for yet (Z) has ended.
+end_process() {
+    local tries
+    kill -TERM "$1" 2>/dev/null || return 0
     for ((tries = 0; tries < 300; tries++)); do
-        kill -0 "$pid" 2>/dev/null || return 0
+        grep -qs '^State:[[:space:]]*[^XZ]' "/proc/$1/status" || return 0
         sleep 0.1
     done
-    kill -KILL "$pid" 2>/dev/null || true
+    kill -KILL "$1" 2>/dev/null || true
 }
 
 # debian PACKAGE...: downloads Debian packages of this system's release and unpacks them in

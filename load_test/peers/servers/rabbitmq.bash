@@ -62,15 +62,7 @@ run() {
 }
 
 stop() {
-    local pid epmd tries
     [[ -s $1/pid ]] || fail "nothing was started with data in $1"
-    pid=$(<"$1/pid")
-    epmd=$(<"$1/epmd.pid")
-    kill -TERM "$pid" 2>/dev/null || true
-    for ((tries = 0; tries < 300; tries++)); do
-        kill -0 "$pid" 2>/dev/null || break
-        sleep 0.1
-    done
-    kill -KILL "$pid" 2>/dev/null || true
-    kill -TERM "$epmd" 2>/dev/null || true
+    end_process "$(<"$1/pid")"
+    end_process "$(<"$1/epmd.pid")"
 }
