@@ -13,13 +13,16 @@ use crate::drivers;
 use crate::peer::{Level, Peer};
 use crate::report::{Absence, Comparison, Row, RowOutcome, Subject};
 use crate::run::{self, Extent, Meter};
-use crate::server::{Script, Server, Setting};
+use crate::server::{Script, Server, ServerError, Setting};
+use crate::stop::Stop;
 use crate::workload::Workload;
 
 /// Longest time a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a workload may take beyond its own time: filling, reading back, clearing away.
 const WORKLOAD_SLACK: Duration = Duration::from_secs(90);
+/// What a server does before anything counts.
+const WARM_UP: [&str; 2] = ["window-1k", "batch-100"];
 
 /// What a comparison is told.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct Options {
     pub workloads: Vec<Workload>,
     pub duration: Duration,
     pub warmup: Duration,
+    /// How long each server works before anything counts.
+    pub server_warmup: Duration,
     /// What is published before a consume run, at most.
     pub preload_bytes: u64,
     /// Servers that run already.
@@ -46,6 +51,8 @@ pub struct Options {
 pub enum CompareError {
     #[error("cannot start a runtime: {0}")]
     Runtime(std::io::Error),
+    #[error("cannot catch signals: {0}")]
+    Signals(std::io::Error),
     #[error("CPU {0} cannot be used for the load; name another with --load-cpu")]
     LoadCpu(usize),
     #[error("{peer} cannot be measured: {why}")]
@@ -60,20 +67,30 @@ pub fn run(options: &Options) -> Result<Comparison, CompareError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CompareError::Runtime)?;
+    let mut stop = {
+        let _inside = runtime.enter();
+        Stop::listen().map_err(CompareError::Signals)?
+    };
     let machine = MachineReport::read(Some(&options.folder), None);
     let mut comparison = Comparison::new(machine, command_line());
     let order = order(&options.peers);
     for (at, peer) in order.iter().copied().enumerate() {
         let pass = order[..at].iter().filter(|earlier| **earlier == peer).count() as u32 + 1;
         let visit = Visit { options, peer, pass };
-        let absent = visit.make(&runtime, &mut comparison);
-        if let Err(why) = absent {
-            if options.strict {
+        let why = match visit.make(&runtime, &mut comparison, &mut stop) {
+            Ok(()) => continue,
+            Err(Trouble::Absent(why)) if options.strict => {
                 return Err(CompareError::Absent { peer, why });
             }
-            eprintln!("{peer}: {why}");
-            comparison.absent(Absence { peer, why });
-        }
+            Err(Trouble::Absent(why)) => why,
+            Err(Trouble::Stopped) => {
+                let why = "a signal ended the comparison in its turn".to_owned();
+                comparison.absent(Absence { peer, why });
+                break;
+            }
+        };
+        eprintln!("{peer}: {why}");
+        comparison.absent(Absence { peer, why });
     }
     Ok(comparison)
 }
@@ -86,6 +103,20 @@ fn order(asked: &[Peer]) -> Vec<Peer> {
     Peer::ALL.into_iter().chain([Peer::Corelane]).collect()
 }
 
+/// Why a broker's turn came to nothing more.
+enum Trouble {
+    /// It cannot be had, for this reason.
+    Absent(String),
+    /// A signal came.
+    Stopped,
+}
+
+impl From<ServerError> for Trouble {
+    fn from(error: ServerError) -> Self {
+        Self::Absent(error.to_string())
+    }
+}
+
 /// One broker's turn.
 struct Visit<'a> {
     options: &'a Options,
@@ -95,23 +126,23 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// The error is why nothing of it can be measured.
     fn make(
         &self,
         runtime: &tokio::runtime::Runtime,
         comparison: &mut Comparison,
-    ) -> Result<(), String> {
+        stop: &mut Stop,
+    ) -> Result<(), Trouble> {
         let peer = self.peer;
         if !drivers::is_built_in(peer) {
-            return Err(drivers::not_built_in(peer));
+            return Err(Trouble::Absent(drivers::not_built_in(peer)));
         }
         let script = Script::of(peer);
         let given = self.options.addresses.iter().find(|(of, _)| *of == peer);
         let version = match given {
             Some(_) => "as found".to_owned(),
             None => {
-                script.get().map_err(|error| error.to_string())?;
-                script.version().map_err(|error| error.to_string())?
+                script.get()?;
+                script.version()?
             }
         };
         for level in self.options.levels.iter().copied() {
@@ -121,14 +152,22 @@ impl Visit<'_> {
             }
             let settings = match given {
                 Some(_) => Vec::new(),
-                None => script.settings(level).map_err(|error| error.to_string())?,
+                None => script.settings(level)?,
             };
             let subject = Subject { peer, level, version: version.clone(), settings };
+            comparison.subject(subject.clone());
             let address = given.map(|(_, address)| address.as_str());
             // A fresh LocalSet each time: what a client left running ends with it.
             let local = LocalSet::new();
-            local.block_on(runtime, self.level(&script, &subject, address, comparison))?;
-            comparison.subject(subject);
+            local.block_on(runtime, async {
+                tokio::select! {
+                    biased;
+                    () = stop.asked() => Err(Trouble::Stopped),
+                    done = self.level(&script, &subject, address, comparison) => {
+                        done.map_err(Trouble::Absent)
+                    }
+                }
+            })?;
         }
         Ok(())
     }
@@ -162,6 +201,7 @@ impl Visit<'_> {
                 return Err(format!("it did not answer at {address}: {error}\n{log}"));
             }
         };
+        self.warm(&broker, meter).await;
         for workload in &options.workloads {
             let outcome = self.workload(&broker, subject, workload, meter, &address).await;
             tell(peer, level, workload, &outcome);
@@ -173,6 +213,20 @@ impl Visit<'_> {
         match server {
             Some(server) => server.stop().map_err(|error| error.to_string()),
             None => Ok(()),
+        }
+    }
+
+    /// Gives the server some work of single messages and some of batches, which is read back, that
+    /// nobody looks at: a server that compiles its code as it runs is not measured cold.
+    async fn warm(&self, broker: &Rc<dyn Broker>, meter: Meter) {
+        let duration = self.options.server_warmup / WARM_UP.len() as u32;
+        let extent = Extent { warmup: Duration::ZERO, duration, preload_bytes: 0 };
+        for name in WARM_UP {
+            let Ok(workload) = name.parse::<Workload>() else { continue };
+            let prefix = format!("p{}-warm", std::process::id());
+            let work = run::run(broker, &workload, &prefix, extent, meter);
+            // What goes wrong here goes wrong again where it is told.
+            drop(tokio::time::timeout(duration + WORKLOAD_SLACK, work).await);
         }
     }
 

@@ -12,4 +12,5 @@ pub mod peer;
 pub mod report;
 mod run;
 pub mod server;
+mod stop;
 pub mod workload;

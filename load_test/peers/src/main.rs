@@ -45,6 +45,9 @@ struct RunArgs {
     /// How long each runs before it is measured
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = seconds)]
     warmup: f64,
+    /// How long each server works before anything counts
+    #[arg(long, value_name = "N", default_value_t = 5.0, value_parser = seconds)]
+    server_warmup: f64,
     /// What is published before a consume run, at most; the default is more than a second's worth
     /// for the quickest
     #[arg(long, value_name = "N", default_value_t = 1024,
@@ -106,6 +109,7 @@ fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         workloads: if args.workloads.is_empty() { Workload::ALL.to_vec() } else { args.workloads },
         duration: Duration::from_secs_f64(args.seconds),
         warmup: Duration::from_secs_f64(args.warmup),
+        server_warmup: Duration::from_secs_f64(args.server_warmup),
         preload_bytes: args.preload_mib * 1024 * 1024,
         addresses: addresses?,
         server_cpus: args.server_cpus,

@@ -152,13 +152,17 @@ impl Run<'_> {
     }
 
     async fn end_to_end(&self) -> Result<Outcome, RunError> {
-        let tally = self.tally(self.extent.warmup, false);
-        let (start_ns, to_ns) = (self.clock.now_ns(), tally.borrow().recorder.to_ns());
-        let (mut reads, mut expectations) = (Vec::new(), Vec::new());
+        let producers = self.producers().await?;
+        let mut readers = Vec::with_capacity(self.topics.len());
         for (at, topic) in self.topics.iter().enumerate() {
             let expected = Rc::new(Expected { producer: at as u32, messages: Cell::new(None) });
             let consumer = self.broker.consumer(topic, self.workload.shape).await?;
-            let mut reader = Reader::new(consumer, expected.clone(), self.clock);
+            readers.push((Reader::new(consumer, expected.clone(), self.clock), expected));
+        }
+        let tally = self.tally(self.extent.warmup, false);
+        let (start_ns, to_ns) = (self.clock.now_ns(), tally.borrow().recorder.to_ns());
+        let (mut reads, mut expectations) = (Vec::new(), Vec::new());
+        for (mut reader, expected) in readers {
             let tally = tally.clone();
             reads.push(task::spawn(async move {
                 let ended = reader.read(Wanted::Latency, u64::MAX, &tally).await?;
@@ -166,7 +170,6 @@ impl Run<'_> {
             }));
             expectations.push(expected);
         }
-        let producers = self.producers().await?;
         let cpu = self.watch(&tally);
         let until = Until { at_ns: to_ns, requests: u64::MAX };
         let sent = self.send(producers, until, start_ns, &tally).await?;
@@ -233,13 +236,14 @@ impl Run<'_> {
     async fn preload(&self) -> Result<Vec<Sent>, RunError> {
         let shape = self.workload.shape;
         let request_bytes = (shape.size * shape.batch * self.topics.len()) as u64;
+        let producers = self.producers().await?;
         let tally = self.tally(Duration::ZERO, false);
         let now_ns = self.clock.now_ns();
         let until = Until {
             at_ns: now_ns + PRELOAD_TIME_MAX.as_nanos() as u64,
-            requests: (self.extent.preload_bytes / request_bytes).max(1),
+            // Each has sent one already.
+            requests: (self.extent.preload_bytes / request_bytes).saturating_sub(1),
         };
-        let producers = self.producers().await?;
         self.send(producers, until, now_ns, &tally).await
     }
 
@@ -274,10 +278,16 @@ impl Run<'_> {
         Ok((verdict, note))
     }
 
-    async fn producers(&self) -> Result<Vec<Box<dyn Producer>>, RunError> {
+    /// Producers whose first request is acknowledged: what clients and brokers do before that,
+    /// finding a topic's leader for one, is no part of any figure.
+    async fn producers(&self) -> Result<Vec<(Box<dyn Producer>, Mill)>, RunError> {
+        let shape = self.workload.shape;
         let mut producers = Vec::with_capacity(self.topics.len());
-        for topic in self.topics {
-            producers.push(self.broker.producer(topic, self.workload.shape).await?);
+        for (at, topic) in self.topics.iter().enumerate() {
+            let producer = self.broker.producer(topic, shape).await?;
+            let mut mill = Mill::new(at as u32, shape);
+            producer.send(mill.make(self.clock.now_ns())).await?;
+            producers.push((producer, mill));
         }
         Ok(producers)
     }
@@ -285,7 +295,7 @@ impl Run<'_> {
     /// Sends on all connections at once.
     async fn send(
         &self,
-        producers: Vec<Box<dyn Producer>>,
+        producers: Vec<(Box<dyn Producer>, Mill)>,
         until: Until,
         start_ns: u64,
         tally: &Rc<RefCell<Tally>>,
@@ -293,12 +303,12 @@ impl Run<'_> {
         let (shape, clock, connections) = (self.workload.shape, self.clock, producers.len());
         let open = self.workload.requests_per_s().map(pace).transpose()?;
         let mut tasks = Vec::new();
-        for (at, producer) in producers.into_iter().enumerate() {
+        for (at, (producer, mill)) in producers.into_iter().enumerate() {
             let schedule = match &open {
                 Some(open) => Schedule::open(open, start_ns, at, connections),
                 None => Schedule::closed(),
             };
-            let (mill, tally) = (Mill::new(at as u32, shape), tally.clone());
+            let tally = tally.clone();
             tasks.push(task::spawn(async move {
                 produce(&*producer, mill, shape, schedule, until, clock, tally).await
             }));
