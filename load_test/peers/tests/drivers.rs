@@ -33,6 +33,7 @@ fn measure(peer: &str, levels: usize, configure: impl Fn(&mut Command)) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peers"));
     command
         .args(["run", "--strict", "--seconds", "0.3", "--warmup", "0.1", "--preload-mib", "4"])
+        .args(["--server-warmup", "0.2"])
         .args(["--only", peer, "--workloads", &WORKLOADS.join(",")])
         .args(["--server-cpus", "0", "--load-cpu", "0"])
         .arg("--folder")
@@ -97,7 +98,42 @@ fn redis() {
 }
 
 #[test]
-fn a_broker_that_is_not_built_in_is_named_and_strict_fails() {
+fn nats() {
+    if can_be_tested("nats", cfg!(feature = "nats")) {
+        measure("nats", 2, |_| {});
+    }
+}
+
+#[test]
+fn kafka() {
+    if can_be_tested("kafka", cfg!(feature = "kafka")) {
+        measure("kafka", 2, |_| {});
+    }
+}
+
+#[test]
+fn rabbitmq_quorum() {
+    if can_be_tested("rabbitmq-quorum", cfg!(feature = "rabbitmq")) {
+        measure("rabbitmq-quorum", 2, |_| {});
+    }
+}
+
+#[test]
+fn rabbitmq_stream() {
+    if can_be_tested("rabbitmq-stream", cfg!(feature = "rabbitmq-stream")) {
+        measure("rabbitmq-stream", 1, |_| {});
+    }
+}
+
+#[test]
+fn activemq() {
+    if can_be_tested("activemq", cfg!(feature = "activemq")) {
+        measure("activemq", 2, |_| {});
+    }
+}
+
+#[test]
+fn a_broker_without_a_driver_is_named_and_strict_fails() {
     let folder = tempfile::tempdir().unwrap();
     let run = |strict: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_peers"))
@@ -110,8 +146,8 @@ fn a_broker_that_is_not_built_in_is_named_and_strict_fails() {
     };
     assert!(run(&[]).status.success());
     let report = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
-    assert!(report.contains("Iggy: the harness has no driver for it"), "{report}");
+    assert!(report.contains("Iggy: no package registry has its server"), "{report}");
     let refused = run(&["--strict"]);
     assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no driver for it"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no package registry"));
 }

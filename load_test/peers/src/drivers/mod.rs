@@ -1,6 +1,16 @@
 //! The brokers, each behind its own client. All but Corelane's need their feature.
 
+#[cfg(feature = "activemq")]
+mod activemq;
 mod corelane;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
+#[cfg(feature = "rabbitmq-stream")]
+mod rabbitmq_stream;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -17,17 +27,28 @@ const RETRY: Duration = Duration::from_millis(100);
 pub fn is_built_in(peer: Peer) -> bool {
     match peer {
         Peer::Corelane => true,
+        Peer::Kafka => cfg!(feature = "kafka"),
+        Peer::Nats => cfg!(feature = "nats"),
+        Peer::RabbitmqQuorum => cfg!(feature = "rabbitmq"),
+        Peer::RabbitmqStream => cfg!(feature = "rabbitmq-stream"),
         Peer::Redis => cfg!(feature = "redis"),
-        _ => false,
+        Peer::Iggy => false,
+        Peer::Activemq => cfg!(feature = "activemq"),
     }
 }
 
 /// Why `peer` cannot be driven by a build without its client.
 pub fn not_built_in(peer: Peer) -> String {
-    match peer {
-        Peer::Redis => "this build has no client for it; build with --features redis".to_owned(),
-        _ => "the harness has no driver for it in this version".to_owned(),
-    }
+    let feature = match peer {
+        Peer::Iggy => {
+            return "no package registry has its server, and without one to run it against there \
+                    is no driver for it in this version"
+                .to_owned();
+        }
+        Peer::RabbitmqQuorum => "rabbitmq",
+        other => other.as_str(),
+    };
+    format!("this build has no client for it; build with --features {feature}")
 }
 
 /// Connects to a broker, trying until `deadline`: it may still be starting.
@@ -53,8 +74,18 @@ async fn try_connect(
 ) -> Result<Rc<dyn Broker>, DriverError> {
     match peer {
         Peer::Corelane => Ok(Rc::new(corelane::Corelane::connect(address, level).await?)),
+        #[cfg(feature = "kafka")]
+        Peer::Kafka => Ok(Rc::new(kafka::Kafka::connect(address).await?)),
+        #[cfg(feature = "nats")]
+        Peer::Nats => Ok(Rc::new(nats::Nats::connect(address, level).await?)),
+        #[cfg(feature = "rabbitmq")]
+        Peer::RabbitmqQuorum => Ok(Rc::new(rabbitmq::Rabbitmq::connect(address).await?)),
+        #[cfg(feature = "rabbitmq-stream")]
+        Peer::RabbitmqStream => Ok(Rc::new(rabbitmq_stream::Streams::connect(address).await?)),
         #[cfg(feature = "redis")]
         Peer::Redis => Ok(Rc::new(redis::Redis::connect(address).await?)),
+        #[cfg(feature = "activemq")]
+        Peer::Activemq => Ok(Rc::new(activemq::Activemq::connect(address, level).await?)),
         #[allow(unreachable_patterns, reason = "a build with every client has no other")]
         other => {
             Err(DriverError::Refused { doing: "drive this broker", problem: not_built_in(other) })

@@ -1,0 +1,191 @@
+//! NATS JetStream: acknowledged publishes, a pull consumer without acknowledgements of its own.
+//!
+//! Where every publish is synced, a request of several messages goes as one atomic batch, which the
+//! server syncs once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::header::{
+    HeaderMap, NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
+};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::jetstream::{self, Context};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Mutex;
+
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use crate::peer::Level;
+
+/// Publishes that may wait for their acknowledgement: more than any workload has under way.
+const ACKS_MAX: usize = 16_384;
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Messages asked for at once by a consumer, at least.
+const PULL_MESSAGES_MIN: usize = 1_000;
+/// Names of batches, which have to differ.
+static BATCHES: AtomicU64 = AtomicU64::new(0);
+
+pub struct Nats {
+    address: String,
+    control: Context,
+    level: Level,
+}
+
+impl Nats {
+    pub async fn connect(address: &str, level: Level) -> Result<Self, DriverError> {
+        let control = connect(address).await?;
+        // The port answers before JetStream does.
+        control.query_account().await.map_err(DriverError::of("reach JetStream"))?;
+        Ok(Self { address: address.to_owned(), control, level })
+    }
+}
+
+async fn connect(address: &str) -> Result<Context, DriverError> {
+    let client = async_nats::connect(address).await;
+    let client = client.map_err(DriverError::of("connect to NATS"))?;
+    let builder = ContextBuilder::new().timeout(TIMEOUT).ack_timeout(TIMEOUT);
+    Ok(builder.max_ack_inflight(ACKS_MAX).build(client))
+}
+
+impl Broker for Nats {
+    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let config = Config {
+                name: topic.to_owned(),
+                subjects: vec![topic.to_owned()],
+                storage: StorageType::File,
+                num_replicas: 1,
+                allow_atomic_publish: true,
+                ..Config::default()
+            };
+            let created = self.control.create_stream(config).await;
+            created.map(drop).map_err(DriverError::of("create a stream"))
+        })
+    }
+
+    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let removed = self.control.delete_stream(topic).await;
+            removed.map(drop).map_err(DriverError::of("delete a stream"))
+        })
+    }
+
+    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+        Box::pin(async move {
+            let context = connect(&self.address).await?;
+            let in_batches = shape.batch > 1 && self.level == Level::Durable;
+            let (subject, handing_over) = (topic.into(), Mutex::new(()));
+            let sender = Sender { context, subject, in_batches, handing_over };
+            Ok(Box::new(sender) as Box<dyn Producer>)
+        })
+    }
+
+    fn consumer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Consumer>> {
+        Box::pin(async move {
+            let doing = "subscribe";
+            let context = connect(&self.address).await?;
+            let stream = context.get_stream(topic).await.map_err(DriverError::of(doing))?;
+            let config = pull::Config {
+                ack_policy: AckPolicy::None,
+                deliver_policy: DeliverPolicy::All,
+                memory_storage: true,
+                ..pull::Config::default()
+            };
+            let consumer = stream.create_consumer(config).await.map_err(DriverError::of(doing))?;
+            let messages = consumer.stream();
+            let pull = shape.batch.max(PULL_MESSAGES_MIN);
+            let messages = messages.max_messages_per_batch(pull).messages().await;
+            let messages = messages.map_err(DriverError::of(doing))?;
+            Ok(Box::new(Receiver { messages }) as Box<dyn Consumer>)
+        })
+    }
+}
+
+struct Sender {
+    context: Context,
+    subject: async_nats::Subject,
+    /// Whether a request is one atomic batch.
+    in_batches: bool,
+    /// Held while a request's messages are handed over: the next's do not come between.
+    handing_over: Mutex<()>,
+}
+
+impl Producer for Sender {
+    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let turn = self.handing_over.lock().await;
+            let acks = if self.in_batches {
+                vec![self.publish_batch(&messages).await?]
+            } else {
+                self.publish_each(&messages).await?
+            };
+            drop(turn);
+            for ack in acks {
+                ack.await.map_err(DriverError::of("publish"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Sender {
+    async fn publish_each(
+        &self,
+        messages: &Messages,
+    ) -> Result<Vec<PublishAckFuture>, DriverError> {
+        let mut acks = Vec::with_capacity(messages.count());
+        for payload in messages.iter() {
+            let sent = self.context.publish(self.subject.clone(), payload).await;
+            acks.push(sent.map_err(DriverError::of("publish"))?);
+        }
+        Ok(acks)
+    }
+
+    /// The last message commits the batch, and its acknowledgement is that of all.
+    async fn publish_batch(&self, messages: &Messages) -> Result<PublishAckFuture, DriverError> {
+        let doing = "publish a batch";
+        let client = self.context.client();
+        let id = format!("{}-{}", std::process::id(), BATCHES.fetch_add(1, Ordering::Relaxed));
+        let headers = |sequence: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_BATCH_ID, id.as_str());
+            headers.insert(NATS_BATCH_SEQUENCE, sequence.to_string());
+            headers
+        };
+        for (at, payload) in messages.iter().enumerate().take(messages.count() - 1) {
+            let sent = client.publish_with_headers(self.subject.clone(), headers(at + 1), payload);
+            sent.await.map_err(DriverError::of(doing))?;
+        }
+        let mut commit = headers(messages.count());
+        commit.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+        let last = messages.iter().last().unwrap_or_default();
+        let message = PublishMessage::build().payload(last).headers(commit);
+        let sent = self.context.send_publish(self.subject.clone(), message).await;
+        sent.map_err(DriverError::of(doing))
+    }
+}
+
+struct Receiver {
+    messages: pull::Stream,
+}
+
+impl Consumer for Receiver {
+    fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Ok(first) = tokio::time::timeout(PATIENCE, self.messages.next()).await else {
+                return Ok(());
+            };
+            let mut next: Option<Option<Result<jetstream::Message, _>>> = Some(first);
+            while let Some(message) = next {
+                let message = message.ok_or(DriverError::Ended)?;
+                each(&message.map_err(DriverError::of("read"))?.payload);
+                // The rest of what has arrived, without waiting.
+                next = self.messages.next().now_or_never();
+            }
+            Ok(())
+        })
+    }
+}
