@@ -4,13 +4,13 @@
 pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// The same once readers that do not take what they asked for fill the log's cache.
 pub const READ_BYTES_PRESSED: usize = 256 * 1024;
-/// Work of reading in one turn of a shard before sockets and disk are looked at, in units of about
-/// 200 ns: a long poll over many small batches costs as much as if it were answered.
-pub const READ_WORK_PER_TURN: u32 = 4_096;
-/// What beginning a read counts, beside one for each batch...
-pub const READ_WORK: u32 = 64;
-/// ...and this for each block of the log that it finds some in.
-pub const READ_WORK_PER_SLICE: u32 = 16;
+/// The time for reading in one turn of a core's shard before sockets and disk are looked at: publishes
+/// wait for it up to three times, to be seen, to be known durable, and to be acknowledged.
+pub const READ_NS_PER_TURN: u64 = 200_000;
+/// The same in bytes, as the kernel copies them when they are sent. The last read may pass it.
+pub const READ_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Reads that a shard sorts by their connections in one turn, once they are more than that time holds.
+pub const READS_QUEUED_PER_TURN: usize = 1_024;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
 /// reader pins at most this plus one read of the cache.
 pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -79,6 +79,11 @@ pub const WORK_FIRST: u32 = 512;
 pub const WORK_PER_CONNECTION: u32 = 4_096;
 /// Work of those others in one turn of the core; then sockets and disk are looked at.
 pub const WORK_PER_TURN: u32 = 16_384;
+/// The time for requests of those that ask for little in one turn, and of the others: what they cost is
+/// only guessed when they are counted as work. The rest waits for the next turn.
+pub const PARSE_NS_PER_TURN: u64 = 300_000;
+/// The clock is looked at for that after so much work.
+pub const WORK_PER_LOOK: u32 = WORK_FIRST;
 /// What is left of a turn for those that ask for much, however many ask for little.
 pub const WORK_LEFT_MIN: u32 = WORK_PER_CONNECTION;
 /// Questions that many parts of the server answer (status, a topic's description), under way on one

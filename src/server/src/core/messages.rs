@@ -109,16 +109,13 @@ impl Core {
                 self.push_payload(connection, &payload, key);
             }
             Message::Sent { key, connection, bytes } => {
-                let now_ns = self.clock.now_ns();
-                self.with_shard(key.shard, |host, core| {
-                    host.reader_sent(core.ring, now_ns, key, connection, bytes, core.out);
-                });
+                self.with_shard(key.shard, |host| host.reader_sent(key, connection, bytes));
             }
             Message::Credit { key, bytes } => {
-                self.with_shard(key.shard, |host, _| host.add_credit(key, bytes));
+                self.with_shard(key.shard, |host| host.add_credit(key, bytes));
             }
             Message::Unsubscribe { key } => {
-                self.with_shard(key.shard, |host, _| host.unsubscribe(key));
+                self.with_shard(key.shard, |host| host.unsubscribe(key));
             }
             Message::Subscribed { origin, subscription, key, offset } => {
                 self.on_subscribed(origin, subscription, key, offset);
@@ -269,15 +266,10 @@ impl Core {
     }
 
     /// Calls an open shard of this core; nothing happens when it is not served.
-    fn with_shard(
-        &mut self,
-        shard: ShardId,
-        call: impl FnOnce(&mut ShardHost, &mut CoreParts<'_>),
-    ) {
+    fn with_shard(&mut self, shard: ShardId, call: impl FnOnce(&mut ShardHost)) {
         let slot = self.slot_of(shard);
         if let Some(slot) = self.shards.get_mut(slot) {
-            let mut parts = CoreParts { ring: &mut self.ring, out: &mut self.out };
-            guarded(slot, |host| call(host, &mut parts));
+            guarded(slot, call);
         }
     }
 }
@@ -298,10 +290,4 @@ impl AnswerForm {
             _ => Self::Partition,
         }
     }
-}
-
-/// What a shard's call may use of its core.
-struct CoreParts<'a> {
-    ring: &'a mut ring::Ring,
-    out: &'a mut crate::outbox::Outbox,
 }

@@ -16,6 +16,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 mod times;
+mod turns;
 
 use std::collections::VecDeque;
 
@@ -155,7 +156,7 @@ impl ShardHost {
         self.sweep(clock.now_ns(), out);
         self.note_failure(out);
         self.resume_waiting(clock, out);
-        let mut more = self.serve_readers(ring, clock.now_ns(), out);
+        let mut more = self.serve_readers(ring, clock, out);
         more |= self.step_checkpoint(ring);
         if self.step_retention(clock) {
             more = true;

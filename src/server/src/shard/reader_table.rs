@@ -8,6 +8,7 @@ use model::{ErrorCode, Offset, PartitionHandle, Rejection, StreamId};
 use slab::Slab;
 use wal::{Batches, Cursor, CursorId, TimeSeek};
 
+use super::turns::{ReadTurns, TurnTime};
 use crate::bounds::{
     CONNECTION_UNSENT_BYTES_MAX, FETCHES_OF_CONNECTION_MAX, READERS_OF_CONNECTION_MAX,
     READERS_PER_SHARD_MAX,
@@ -26,8 +27,8 @@ pub struct Readers {
     pub(super) seeks: Vec<PendingSeek>,
     /// Since when the engine has had effects that wait.
     pub(super) effects_since_ns: Option<u64>,
-    /// What reading has cost in this turn, of `READ_WORK_PER_TURN`.
-    pub(super) turn_work: u32,
+    pub(super) turn_time: TurnTime,
+    pub(super) turns: ReadTurns,
     /// What readers hold keeps the log's cache above its bound: as long as it does, a reader gets
     /// little at a time, copied, and nothing before its connection has sent what it has.
     pub(super) pressed: bool,
@@ -43,6 +44,8 @@ pub(super) struct OfConnection {
     pub(super) unsent: u64,
     /// Readers held up by `unsent`.
     pub(super) held: VecDeque<u64>,
+    /// Reads that wait for the connection's turn.
+    pub(super) queued: VecDeque<(u64, ReadOrder)>,
 }
 
 #[derive(Debug)]

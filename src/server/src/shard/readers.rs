@@ -13,9 +13,10 @@ use super::ShardHost;
 pub use super::reader_table::FetchWant;
 use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
 use crate::bounds::{
-    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READ_WORK, READ_WORK_PER_SLICE,
-    READ_WORK_PER_TURN, READER_UNSENT_BYTES_MAX,
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
+    READS_QUEUED_PER_TURN,
 };
+use crate::clock::Clock;
 use crate::message::{ConnectionId, Message, Origin, Payload, ReaderKey};
 use crate::outbox::Outbox;
 
@@ -132,25 +133,31 @@ impl ShardHost {
     }
 
     /// A connection has sent `bytes` that this reader was given.
-    pub fn reader_sent(
-        &mut self,
-        ring: &mut Ring,
-        now_ns: u64,
-        key: ReaderKey,
-        connection: ConnectionId,
-        bytes: u64,
-        out: &mut Outbox,
-    ) {
+    pub fn reader_sent(&mut self, key: ReaderKey, connection: ConnectionId, bytes: u64) {
+        let mut holds = false;
         if let Some(of) = self.readers.by_connection.get_mut(&connection) {
             of.unsent = of.unsent.saturating_sub(bytes);
+            holds = !of.held.is_empty();
         }
         if let Some(reader) = self.readers.get(key.reader) {
             reader.unsent = reader.unsent.saturating_sub(bytes);
-            self.resume_held(ring, now_ns, key.reader, out);
+            holds |= reader.held.is_some();
         }
-        while let Some(id) = self.readers.next_held(connection) {
-            self.resume_held(ring, now_ns, id, out);
+        if holds {
+            self.readers.turns.resume(connection, key.reader);
         }
+    }
+
+    /// Reads on for a connection that has sent something, and so has room again. Returns whether
+    /// there was one.
+    fn read_resumed(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+        let Some((connection, reader)) = self.readers.turns.next_resumed() else { return false };
+        self.resume_held(ring, now_ns, reader, out);
+        if let Some(next) = self.readers.next_held(connection) {
+            // The others behind it when the connection's turn has come again.
+            self.readers.turns.resume(connection, next);
+        }
+        true
     }
 
     /// Reads what a reader was held up with, unless it is the disk it waits for.
@@ -193,49 +200,91 @@ impl ShardHost {
         self.stalled.retain(|stalled| *stalled != connection);
     }
 
-    /// Lets every reader go on that can. Returns whether there is more.
-    pub(super) fn serve_readers(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+    /// Lets every reader go on that can, as far as the turn's time goes. Returns whether there may be
+    /// more.
+    pub(super) fn serve_readers(
+        &mut self,
+        ring: &mut Ring,
+        clock: &Clock,
+        out: &mut Outbox,
+    ) -> bool {
         self.readers.pressed = self.wal.cache_is_pressed();
-        while let Some(cursor) = self.wal.take_ready() {
-            if let Some(id) = self.readers.by_cursor.remove(&cursor)
-                && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
-            {
-                self.read(ring, id, order, out);
-            }
-        }
         if !self.readers.seeks.is_empty() {
             self.poll_seeks(ring, out);
         }
-        // What is left over by one turn has waited since then.
-        let due_ns = *self.readers.effects_since_ns.get_or_insert(now_ns);
-        self.readers.turn_work = 0;
-        while self.readers.turn_work < READ_WORK_PER_TURN {
-            self.readers.turn_work += READ_WORK;
-            match self.engine.next_effect() {
-                None => {
-                    self.readers.effects_since_ns = None;
-                    return false;
-                }
-                Some(Effect::Read { reader, offset, max_bytes, end_offset, .. }) => {
-                    let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-                    let order = ReadOrder { offset, bytes_max, end: end_offset, due_ns };
-                    self.read(ring, reader.0, order, out);
-                }
-                Some(Effect::FetchExpired { reader, next_offset, .. }) => {
-                    self.answer_empty(reader.0, next_offset, now_ns, out);
-                }
-                Some(Effect::Ended { reader, rejection }) => {
-                    self.end_reader(reader.0, rejection, out);
-                }
-                Some(Effect::LogStart { stream, first_offset }) => {
-                    self.wal.set_log_start(stream, first_offset);
-                }
-                Some(Effect::PartitionRemoved { stream }) => self.wal.remove_stream(stream),
-                // The coordinator learns of it by the answers it waits for.
-                Some(Effect::TopicsChanged) => {}
+        let now_ns = clock.now_ns();
+        if self.readers.turns.has_queued() {
+            self.queue_effects(now_ns, out);
+        }
+        while !self.readers.turn_time.is_up(clock) {
+            // The three in turn: none keeps another from its part of the time.
+            let mut worked = self.read_ready(ring, out);
+            worked |= self.read_resumed(ring, now_ns, out);
+            let next = match self.readers.next_queued() {
+                Some((id, order)) => Some(Next::Read(id, order)),
+                None => self.next_effect(now_ns, out),
+            };
+            worked |= next.is_some();
+            if let Some(Next::Read(id, order)) = next {
+                self.read(ring, id, order, out);
             }
+            if !worked {
+                return false;
+            }
+            self.readers.turn_time.begin(clock);
+        }
+        self.queue_effects(now_ns, out);
+        true
+    }
+
+    /// Reads on for one that the disk has answered. Returns whether there was one.
+    fn read_ready(&mut self, ring: &mut Ring, out: &mut Outbox) -> bool {
+        let Some(cursor) = self.wal.take_ready() else { return false };
+        if let Some(id) = self.readers.by_cursor.remove(&cursor)
+            && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
+        {
+            self.read(ring, id, order, out);
         }
         true
+    }
+
+    /// There is more to read than a turn has time for: from here on connections take turns.
+    fn queue_effects(&mut self, now_ns: u64, out: &mut Outbox) {
+        for _ in 0..READS_QUEUED_PER_TURN {
+            match self.next_effect(now_ns, out) {
+                Some(Next::Read(id, order)) => self.readers.queue(id, order),
+                Some(Next::Other) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Does what the engine asks for next, unless it is a read.
+    fn next_effect(&mut self, now_ns: u64, out: &mut Outbox) -> Option<Next> {
+        // What is left over by one turn has waited since then.
+        let due_ns = *self.readers.effects_since_ns.get_or_insert(now_ns);
+        let Some(effect) = self.engine.next_effect() else {
+            self.readers.effects_since_ns = None;
+            return None;
+        };
+        match effect {
+            Effect::Read { reader, offset, max_bytes, end_offset, .. } => {
+                let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+                let order = ReadOrder { offset, bytes_max, end: end_offset, due_ns };
+                return Some(Next::Read(reader.0, order));
+            }
+            Effect::FetchExpired { reader, next_offset, .. } => {
+                self.answer_empty(reader.0, next_offset, now_ns, out);
+            }
+            Effect::Ended { reader, rejection } => self.end_reader(reader.0, rejection, out),
+            Effect::LogStart { stream, first_offset } => {
+                self.wal.set_log_start(stream, first_offset);
+            }
+            Effect::PartitionRemoved { stream } => self.wal.remove_stream(stream),
+            // The coordinator learns of it by the answers it waits for.
+            Effect::TopicsChanged => {}
+        }
+        Some(Next::Other)
     }
 
     fn read(&mut self, ring: &mut Ring, id: u64, order: ReadOrder, out: &mut Outbox) {
@@ -273,8 +322,7 @@ impl ShardHost {
         reader.cursor = Some(cursor);
         match step {
             ReadStep::Batches(batches) => {
-                let slices = batches.slices.len() as u32;
-                self.readers.turn_work += batches.entries + slices * READ_WORK_PER_SLICE;
+                self.readers.turn_time.spend(batches.bytes);
                 self.hand_out(id, &batches, order, out);
             }
             ReadStep::Pending => {
@@ -454,6 +502,13 @@ impl ShardHost {
             _ => StartPosition::Next,
         }
     }
+}
+
+/// What the engine asked for.
+enum Next {
+    Read(u64, ReadOrder),
+    /// Something else, which is done.
+    Other,
 }
 
 /// Who is told when a reader ends.

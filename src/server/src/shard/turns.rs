@@ -1,0 +1,150 @@
+//! Whose read is next. Reading is bounded in each turn of the core, in time and in bytes; when that is
+//! not enough for all, connections take turns, however many reads each of them has.
+
+use std::collections::VecDeque;
+
+use super::reader_table::{ReadOrder, Readers};
+use crate::bounds::{READ_BYTES_PER_TURN, READ_NS_PER_TURN};
+use crate::clock::Clock;
+use crate::message::ConnectionId;
+
+/// What of the turn's time for reading is left.
+#[derive(Debug, Default)]
+pub(super) struct TurnTime {
+    /// The turn, by its time.
+    turn_ns: u64,
+    /// When reading began in it.
+    began_ns: Option<u64>,
+    /// What has been handed out in it.
+    bytes: usize,
+}
+
+impl TurnTime {
+    /// Whether the next read has to wait for the next turn.
+    pub(super) fn is_up(&mut self, clock: &Clock) -> bool {
+        if self.turn_ns != clock.now_ns() {
+            *self = Self { turn_ns: clock.now_ns(), began_ns: None, bytes: 0 };
+        }
+        let Some(began_ns) = self.began_ns else { return false };
+        self.bytes >= READ_BYTES_PER_TURN || clock.read_ns() >= began_ns + READ_NS_PER_TURN
+    }
+
+    /// Something has been read in this turn: time runs from here on, so that one read always fits.
+    pub(super) fn begin(&mut self, clock: &Clock) {
+        if self.began_ns.is_none() {
+            self.began_ns = Some(clock.read_ns());
+        }
+    }
+
+    /// Counts what was handed out, which has to be sent as well.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+}
+
+/// Connections that have something to be read for.
+#[derive(Debug, Default)]
+pub(super) struct ReadTurns {
+    /// With reads that wait: each once.
+    queued: VecDeque<ConnectionId>,
+    /// With room again after a send, and the reader that it was sent for.
+    resumed: VecDeque<(ConnectionId, u64)>,
+}
+
+impl ReadTurns {
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    pub(super) fn resume(&mut self, connection: ConnectionId, reader: u64) {
+        self.resumed.push_back((connection, reader));
+    }
+
+    pub(super) fn next_resumed(&mut self) -> Option<(ConnectionId, u64)> {
+        self.resumed.pop_front()
+    }
+}
+
+impl Readers {
+    /// Keeps a read until it is its connection's turn.
+    pub(super) fn queue(&mut self, id: u64, order: ReadOrder) {
+        let Some(connection) = self.get(id).map(|reader| reader.connection) else { return };
+        let of = self.by_connection.entry(connection).or_default();
+        if of.queued.is_empty() {
+            self.turns.queued.push_back(connection);
+        }
+        of.queued.push_back((id, order));
+    }
+
+    /// The next read that was kept: one of each connection before the second of any.
+    pub(super) fn next_queued(&mut self) -> Option<(u64, ReadOrder)> {
+        while let Some(connection) = self.turns.queued.pop_front() {
+            // It may have ended.
+            let Some(of) = self.by_connection.get_mut(&connection) else { continue };
+            let next = of.queued.pop_front();
+            if !of.queued.is_empty() {
+                self.turns.queued.push_back(connection);
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{CoreId, PartitionHandle, ShardId, StreamId, TopicId};
+
+    use super::super::reader_table::ReaderKind;
+    use super::*;
+
+    #[test]
+    fn a_turn_has_its_time_once() {
+        let mut clock = Clock::at(1_000_000_000);
+        let mut time = TurnTime::default();
+        clock.refresh();
+        assert!(!time.is_up(&clock), "nothing has been read");
+        time.begin(&clock);
+        while !time.is_up(&clock) {
+            std::hint::spin_loop();
+        }
+        time.begin(&clock);
+        assert!(time.is_up(&clock), "the same turn");
+        clock.refresh();
+        assert!(!time.is_up(&clock), "another turn");
+        time.spend(READ_BYTES_PER_TURN);
+        time.begin(&clock);
+        assert!(time.is_up(&clock), "what was read has to be sent");
+        clock.refresh();
+        assert!(!time.is_up(&clock), "and is another turn's again");
+        assert_eq!(time.bytes, 0);
+    }
+
+    #[test]
+    fn connections_take_turns_however_much_each_has_to_be_read() {
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let kind = ReaderKind::Subscription { number: 0, correlation: 0 };
+        let connection = |index| ConnectionId { core: CoreId(0), index, generation: 0 };
+        let mut readers = Readers::default();
+        let mut insert = |index| readers.insert(partition, connection(index), kind).unwrap();
+        let greedy: Vec<_> = (0..1_000).map(|_| insert(1)).collect();
+        let (modest, other) = (insert(2), insert(3));
+        let order = ReadOrder { offset: 0, bytes_max: 1, end: 1, due_ns: 0 };
+        for id in greedy.iter().copied().chain([modest, other]) {
+            readers.queue(id, order);
+        }
+        let first: Vec<_> =
+            (0..5).map(|_| readers.next_queued().map(|(id, _)| id).unwrap()).collect();
+        assert_eq!(first, [greedy[0], modest, other, greedy[1], greedy[2]]);
+        readers.queue(modest, order);
+        assert_eq!(readers.next_queued().map(|(id, _)| id), Some(greedy[3]));
+        assert_eq!(readers.next_queued().map(|(id, _)| id), Some(modest));
+        // What a connection that has ended had waiting goes with it.
+        readers.by_connection.remove(&connection(1));
+        assert!(readers.next_queued().is_none());
+        assert!(!readers.turns.has_queued());
+    }
+}
