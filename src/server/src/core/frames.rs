@@ -24,7 +24,7 @@ impl Core {
     pub(super) fn parse_connections(&mut self) -> bool {
         let mut turn = self.parse_queue.turn();
         let mut handed_over = self.counters.messages_in;
-        while let Some((id, share)) = self.parse_queue.next(&mut turn) {
+        while let Some((id, share)) = self.parse_queue.next(&mut turn, || self.clock.read_ns()) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.queued = false;
             if !connection.can_parse() {

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use protocol::{FrameHeader, kind};
 
-use crate::bounds::{WORK_FIRST, WORK_LEFT_MIN, WORK_PER_CONNECTION, WORK_PER_TURN};
+use crate::bounds::{
+    PARSE_NS_PER_TURN, WORK_FIRST, WORK_LEFT_MIN, WORK_PER_CONNECTION, WORK_PER_LOOK, WORK_PER_TURN,
+};
 use crate::message::ConnectionId;
 
 /// Work in publishes' worth: about 100 ns each.
@@ -63,21 +65,37 @@ impl ParseQueue {
 
     /// Begins a turn.
     pub fn turn(&self) -> Turn {
-        Turn { first: self.first.len(), rest: None, left: WORK_PER_TURN }
+        Turn {
+            first: self.first.len(),
+            rest: None,
+            left: WORK_PER_TURN,
+            unlooked: 0,
+            until_ns: None,
+        }
     }
 
-    /// The next connection of this turn and what it may cost.
-    pub fn next(&mut self, turn: &mut Turn) -> Option<(ConnectionId, Work)> {
-        if turn.first > 0 {
+    /// The next connection of this turn and what it may cost. `now_ns` reads a clock.
+    pub fn next(
+        &mut self,
+        turn: &mut Turn,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Option<(ConnectionId, Work)> {
+        let late = turn.is_late(now_ns);
+        if turn.first > 0 && !(late && turn.rest.is_none()) {
             turn.first -= 1;
             return Some((self.first.pop_front()?, WORK_FIRST));
         }
         // Those that were too much for the first round included: alone they are not held up. However
         // many were first, something is left for the others.
-        let rest = turn.rest.get_or_insert_with(|| {
+        if turn.rest.is_none() {
+            turn.rest = Some(self.rest.len());
+            turn.first = 0;
             turn.left = turn.left.max(WORK_LEFT_MIN);
-            self.rest.len()
-        });
+            turn.until_ns = None;
+        } else if late {
+            return None;
+        }
+        let rest = turn.rest.as_mut()?;
         if *rest == 0 || turn.left == 0 {
             return None;
         }
@@ -92,11 +110,26 @@ pub struct Turn {
     first: usize,
     rest: Option<usize>,
     left: Work,
+    /// Work since the clock was looked at.
+    unlooked: Work,
+    /// When the time of this round is up, once the clock has been looked at.
+    until_ns: Option<u64>,
 }
 
 impl Turn {
     pub fn spend(&mut self, work: Work) {
         self.left = self.left.saturating_sub(work);
+        self.unlooked = self.unlooked.saturating_add(work.max(1));
+    }
+
+    /// Whether the round has had its time. One that asks for little is not worth a look.
+    fn is_late(&mut self, now_ns: impl FnOnce() -> u64) -> bool {
+        if self.unlooked < WORK_PER_LOOK {
+            return false;
+        }
+        self.unlooked = 0;
+        let now_ns = now_ns();
+        now_ns >= *self.until_ns.get_or_insert(now_ns + PARSE_NS_PER_TURN)
     }
 }
 
@@ -117,9 +150,9 @@ mod tests {
         }
         queue.push(id(500));
         let mut turn = queue.turn();
-        assert_eq!(queue.next(&mut turn), Some((id(500), WORK_FIRST)));
+        assert_eq!(queue.next(&mut turn, || 0), Some((id(500), WORK_FIRST)));
         let mut served = 0;
-        while let Some((greedy, work)) = queue.next(&mut turn) {
+        while let Some((greedy, work)) = queue.next(&mut turn, || 0) {
             turn.spend(work);
             queue.push_behind(greedy);
             served += 1;
@@ -127,7 +160,7 @@ mod tests {
         assert_eq!(served, WORK_PER_TURN.div_ceil(WORK_PER_CONNECTION));
         // The others are next, in the order they came.
         let mut turn = queue.turn();
-        assert_eq!(queue.next(&mut turn).map(|(id, _)| id), Some(id(served)));
+        assert_eq!(queue.next(&mut turn, || 0).map(|(id, _)| id), Some(id(served)));
     }
 
     #[test]
@@ -139,10 +172,10 @@ mod tests {
         }
         let mut turn = queue.turn();
         for light in 0..256 {
-            assert_eq!(queue.next(&mut turn), Some((id(light), WORK_FIRST)));
+            assert_eq!(queue.next(&mut turn, || 0), Some((id(light), WORK_FIRST)));
             turn.spend(64);
         }
-        assert_eq!(queue.next(&mut turn), Some((id(1_000), WORK_PER_CONNECTION)));
+        assert_eq!(queue.next(&mut turn, || 0), Some((id(1_000), WORK_PER_CONNECTION)));
     }
 
     #[test]
@@ -150,12 +183,32 @@ mod tests {
         let mut queue = ParseQueue::default();
         queue.push(id(1));
         let mut turn = queue.turn();
-        let (one, _) = queue.next(&mut turn).unwrap();
+        let (one, _) = queue.next(&mut turn, || 0).unwrap();
         turn.spend(WORK_FIRST);
         queue.push_behind(one);
-        assert_eq!(queue.next(&mut turn), Some((id(1), WORK_PER_CONNECTION)));
+        assert_eq!(queue.next(&mut turn, || 0), Some((id(1), WORK_PER_CONNECTION)));
         queue.push_behind(one);
-        assert_eq!(queue.next(&mut turn), None, "once a turn");
+        assert_eq!(queue.next(&mut turn, || 0), None, "once a turn");
         assert!(!queue.is_empty());
+    }
+    #[test]
+    fn a_turn_that_takes_too_long_ends_early_and_leaves_something_for_all() {
+        let mut queue = ParseQueue::default();
+        for light in 0..100 {
+            queue.push(id(light));
+        }
+        queue.push_behind(id(1_000));
+        let mut now_ns = 0;
+        let mut served = Vec::new();
+        let mut turn = queue.turn();
+        while let Some((id, _)) = queue.next(&mut turn, || now_ns) {
+            served.push(id.index);
+            // What is said to be little, and takes long.
+            turn.spend(WORK_PER_LOOK);
+            now_ns += PARSE_NS_PER_TURN / 4;
+        }
+        assert_eq!(served, [0, 1, 2, 3, 4, 1_000]);
+        let mut turn = queue.turn();
+        assert_eq!(queue.next(&mut turn, || 0), Some((id(5), WORK_FIRST)), "it goes on there");
     }
 }
