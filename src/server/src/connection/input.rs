@@ -11,6 +11,8 @@ use protocol::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use ring::ReceivedBuffer;
 use smallvec::SmallVec;
 
+use super::owned::OwnedBytes;
+
 /// Slices that together are one run of bytes.
 pub type Parts<'a> = SmallVec<[&'a [u8]; 4]>;
 
@@ -21,7 +23,7 @@ enum Piece {
     /// The same, shared with another core.
     Shared(Bytes),
     /// Copied out of the pool.
-    Owned(Vec<u8>),
+    Owned(OwnedBytes),
 }
 
 impl Piece {
@@ -48,9 +50,8 @@ impl Input {
         self.available += buffer.len();
         if let Some(Piece::Owned(bytes)) = self.pieces.back_mut() {
             // A frame that was copied out is completed where it now lies, in room it has reserved.
-            let room = bytes.capacity() - bytes.len();
-            if room >= buffer.len() {
-                bytes.extend_from_slice(&buffer);
+            if bytes.room() >= buffer.len() {
+                bytes.push(&buffer);
                 return;
             }
         }
@@ -194,9 +195,9 @@ impl Input {
     }
 
     fn copy_to_one(&mut self, capacity: usize) {
-        let mut bytes = Vec::with_capacity(capacity);
+        let mut bytes = OwnedBytes::with_capacity(capacity);
         for part in self.parts(0, self.available) {
-            bytes.extend_from_slice(part);
+            bytes.push(part);
         }
         self.pieces.clear();
         self.taken = 0;

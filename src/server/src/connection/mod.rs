@@ -4,6 +4,7 @@
 
 mod input;
 mod output;
+mod owned;
 mod table;
 
 use std::net::SocketAddr;
