@@ -6,9 +6,9 @@ pub const READ_BYTES_MAX: usize = 512 * 1024;
 pub const READ_BYTES_PRESSED: usize = 256 * 1024;
 /// The time for reading in one turn of a core's shard before sockets and disk are looked at: publishes
 /// wait for it up to three times, to be seen, to be known durable, and to be acknowledged.
-pub const READ_NS_PER_TURN: u64 = 200_000;
+pub const READ_NS_PER_TURN: u64 = 100_000;
 /// The same in bytes, as the kernel copies them when they are sent. The last read may pass it.
-pub const READ_BYTES_PER_TURN: usize = 1024 * 1024;
+pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// Reads that a shard sorts by their connections in one turn, once they are more than that time holds.
 pub const READS_QUEUED_PER_TURN: usize = 1_024;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow

@@ -12,6 +12,7 @@ use wal::{Batches, ReadStep, SeekStep, TimeSeek};
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
 use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
+use super::turns::ReadSource;
 use crate::bounds::{
     FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
     READS_QUEUED_PER_TURN,
@@ -217,24 +218,36 @@ impl ShardHost {
             self.queue_effects(now_ns, out);
         }
         while !self.readers.turn_time.is_up(clock) {
-            // The three in turn: none keeps another from its part of the time.
-            let mut worked = self.read_ready(ring, out);
-            worked |= self.read_resumed(ring, now_ns, out);
-            let next = match self.readers.next_queued() {
-                Some((id, order)) => Some(Next::Read(id, order)),
-                None => self.next_effect(now_ns, out),
-            };
-            worked |= next.is_some();
-            if let Some(Next::Read(id, order)) = next {
-                self.read(ring, id, order, out);
-            }
-            if !worked {
+            if !self.read_one(ring, now_ns, out) {
                 return false;
             }
             self.readers.turn_time.begin(clock);
         }
         self.queue_effects(now_ns, out);
         true
+    }
+
+    /// One read, or one thing that the engine asks for. Whom the disk has answered, who has room again
+    /// and who comes new take turns: none keeps another from its part of the time. Returns whether
+    /// there was anything.
+    fn read_one(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+        ReadSource::ALL.iter().any(|_| match self.readers.turns.next_source() {
+            ReadSource::Ready => self.read_ready(ring, out),
+            ReadSource::Resumed => self.read_resumed(ring, now_ns, out),
+            ReadSource::Asked => self.read_asked(ring, now_ns, out),
+        })
+    }
+
+    /// Reads for whoever is next, or does what the engine asks for.
+    fn read_asked(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+        let next = match self.readers.next_queued() {
+            Some((id, order)) => Some(Next::Read(id, order)),
+            None => self.next_effect(now_ns, out),
+        };
+        if let Some(Next::Read(id, order)) = next {
+            self.read(ring, id, order, out);
+        }
+        next.is_some()
     }
 
     /// Reads on for one that the disk has answered. Returns whether there was one.
@@ -505,6 +518,7 @@ impl ShardHost {
 }
 
 /// What the engine asked for.
+#[derive(Clone, Copy)]
 enum Next {
     Read(u64, ReadOrder),
     /// Something else, which is done.

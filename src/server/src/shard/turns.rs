@@ -42,9 +42,26 @@ impl TurnTime {
     }
 }
 
+/// Where the next read comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ReadSource {
+    /// The disk has answered.
+    Ready,
+    /// The connection has room again.
+    Resumed,
+    /// The engine asks for it.
+    #[default]
+    Asked,
+}
+
+impl ReadSource {
+    pub(super) const ALL: [Self; 3] = [Self::Ready, Self::Resumed, Self::Asked];
+}
+
 /// Connections that have something to be read for.
 #[derive(Debug, Default)]
 pub(super) struct ReadTurns {
+    last: ReadSource,
     /// With reads that wait: each once.
     queued: VecDeque<ConnectionId>,
     /// With room again after a send, and the reader that it was sent for.
@@ -52,6 +69,15 @@ pub(super) struct ReadTurns {
 }
 
 impl ReadTurns {
+    pub(super) fn next_source(&mut self) -> ReadSource {
+        self.last = match self.last {
+            ReadSource::Ready => ReadSource::Resumed,
+            ReadSource::Resumed => ReadSource::Asked,
+            ReadSource::Asked => ReadSource::Ready,
+        };
+        self.last
+    }
+
     pub(super) fn has_queued(&self) -> bool {
         !self.queued.is_empty()
     }
