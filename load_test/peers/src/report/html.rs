@@ -61,7 +61,7 @@ fn head(comparison: &Comparison, out: &mut String) {
 
 fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
     if sections.iter().any(|section| section.standing.is_some()) {
-        out.push_str("<h2>Corelane beside the best peer</h2>\n<table class=\"standing\">\n<thead><tr><th>work</th>");
+        out.push_str("<h2>Corelane beside the best peer</h2>\n<div class=\"wide\"><table class=\"standing\">\n<thead><tr><th>work</th>");
         let levels = Level::ALL.map(Level::as_str).map(|name| format!("<th>{name}</th>"));
         let _ = writeln!(
             out,
@@ -84,7 +84,11 @@ fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
             for cell in cells {
                 match cell {
                     Some(standing) => {
-                        let class = if standing.peer_wins() { "behind" } else { "ahead" };
+                        let class = match standing {
+                            standing if standing.peer_wins() => "behind",
+                            standing if standing.is_even() => "even",
+                            _ => "ahead",
+                        };
                         let _ = write!(
                             out,
                             "<td class=\"{class}\">{:.2}&times; <span>{}</span></td>",
@@ -96,7 +100,7 @@ fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
             }
             out.push_str("</tr>\n");
         }
-        out.push_str("</tbody></table>\n");
+        out.push_str("</tbody></table></div>\n");
     }
 }
 

@@ -128,6 +128,22 @@ fn figures_that_do_not_count_win_nothing() {
 }
 
 #[test]
+fn what_is_within_the_noise_is_neither_ahead_nor_behind() {
+    let class = |own: f64| {
+        let rows = vec![
+            row(Peer::Corelane, Level::Durable, "window-1k", own),
+            row(Peer::Redis, Level::Durable, "window-1k", 100.0),
+        ];
+        let html = comparison(rows).to_html();
+        ["ahead", "even", "behind"].map(|class| html.contains(&format!("<td class=\"{class}\">")))
+    };
+    assert_eq!(class(94.0), [false, false, true]);
+    assert_eq!(class(96.0), [false, true, false]);
+    assert_eq!(class(104.0), [false, true, false]);
+    assert_eq!(class(106.0), [true, false, false]);
+}
+
+#[test]
 fn where_the_rate_is_given_the_lower_latency_wins() {
     let rows = vec![
         row(Peer::Corelane, Level::Memory, "end-to-end", 2_000.0),

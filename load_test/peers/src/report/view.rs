@@ -60,11 +60,16 @@ impl Standing {
         self.ratio < 1.0 - NOISE
     }
 
+    /// Within the noise of each other.
+    pub fn is_even(&self) -> bool {
+        !self.peer_wins() && self.ratio < 1.0 + NOISE
+    }
+
     pub fn in_words(&self) -> String {
         let Self { best_peer, ratio } = self;
         if self.peer_wins() {
             format!("{best_peer} wins: Corelane comes to {ratio:.2} of it")
-        } else if *ratio < 1.0 + NOISE {
+        } else if self.is_even() {
             format!("Corelane and {best_peer} are even ({ratio:.2})")
         } else {
             format!("Corelane is {ratio:.2} times the best peer, {best_peer}")
