@@ -189,6 +189,12 @@ impl Run<'_> {
         let replays = self.broker.replays();
         // What can be read only once is not spent on warming up.
         let warmup = if replays { self.extent.warmup } else { Duration::ZERO };
+        // A queue's consumer begins to empty it at once, which is part of its figures.
+        let mut ready = Vec::new();
+        for topic in self.topics.iter().filter(|_| replays) {
+            ready.push(self.broker.consumer(topic, self.workload.shape).await?);
+        }
+        let mut ready = ready.into_iter();
         let tally = self.tally(warmup, false);
         let to_ns = tally.borrow().recorder.to_ns();
         let (before, cpu) = (Cpu::read(self.server), self.watch(&tally));
@@ -198,10 +204,14 @@ impl Run<'_> {
             let expected = Rc::new(Expected { producer: at as u32, messages });
             let (broker, topic) = (self.broker.clone(), self.topics[at].clone());
             let (shape, clock, tally) = (self.workload.shape, self.clock, tally.clone());
+            let mut first = ready.next();
             reads.push(task::spawn(async move {
                 let mut verdict = Verdict::default();
                 loop {
-                    let consumer = broker.consumer(&topic, shape).await?;
+                    let consumer = match first.take() {
+                        Some(consumer) => consumer,
+                        None => broker.consumer(&topic, shape).await?,
+                    };
                     let mut reader = Reader::new(consumer, expected.clone(), clock);
                     let ended = reader.read(Wanted::Rate, to_ns, &tally).await?;
                     verdict.add(&reader.close(ended));
