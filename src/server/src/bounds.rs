@@ -4,11 +4,16 @@
 pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// The same once readers that do not take what they asked for fill the log's cache.
 pub const READ_BYTES_PRESSED: usize = 256 * 1024;
-/// The time for reading in one turn of a core's shard before sockets and disk are looked at: publishes
-/// wait for it up to three times, to be seen, to be known durable, and to be acknowledged.
-pub const READ_NS_PER_TURN: u64 = 100_000;
+/// The time for reading in one turn of a core's shard before sockets and disk are looked at, while
+/// publishes wait: each waits for it up to three times, to be seen, to be known durable, and to be
+/// acknowledged. One read always fits.
+pub const READ_NS_BESIDE_PUBLISHES: u64 = 100_000;
 /// The same in bytes, as the kernel copies them when they are sent. The last read may pass it.
-pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
+pub const READ_BYTES_BESIDE_PUBLISHES: usize = 256 * 1024;
+/// The time while no publish waits...
+pub const READ_NS_ALONE: u64 = 1_000_000;
+/// ...and the bytes.
+pub const READ_BYTES_ALONE: usize = 4 * 1024 * 1024;
 /// Reads that a shard sorts by their connections in one turn, once they are more than that time holds.
 pub const READS_QUEUED_PER_TURN: usize = 1_024;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
@@ -124,6 +129,8 @@ pub const BACKUP_SILENT_SECONDS_MAX: u64 = 60;
 const _: () = assert!(WORK_FIRST <= WORK_PER_CONNECTION && WORK_PER_CONNECTION <= WORK_PER_TURN);
 const _: () = assert!(OUTPUT_BYTES_SPARED < OUTPUT_BYTES_MAX);
 const _: () = assert!(OUTPUT_BYTES_MAX < OUTPUT_BYTES_PER_CORE_MAX);
+const _: () = assert!(READ_NS_BESIDE_PUBLISHES <= READ_NS_ALONE);
+const _: () = assert!(READ_BYTES_BESIDE_PUBLISHES <= READ_BYTES_ALONE);
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_TO_GROW_PER_SHARD);
 const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

@@ -217,7 +217,8 @@ impl ShardHost {
         if self.readers.turns.has_queued() {
             self.queue_effects(now_ns, out);
         }
-        while !self.readers.turn_time.is_up(clock) {
+        let publishes_wait = !self.pending.is_empty();
+        while !self.readers.turn_time.is_up(clock, publishes_wait) {
             if !self.read_one(ring, now_ns, out) {
                 return false;
             }

@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use super::reader_table::{ReadOrder, Readers};
-use crate::bounds::{READ_BYTES_PER_TURN, READ_NS_PER_TURN};
+use crate::bounds::{
+    READ_BYTES_ALONE, READ_BYTES_BESIDE_PUBLISHES, READ_NS_ALONE, READ_NS_BESIDE_PUBLISHES,
+};
 use crate::clock::Clock;
 use crate::message::ConnectionId;
 
@@ -20,13 +22,18 @@ pub(super) struct TurnTime {
 }
 
 impl TurnTime {
-    /// Whether the next read has to wait for the next turn.
-    pub(super) fn is_up(&mut self, clock: &Clock) -> bool {
+    /// Whether the next read has to wait for the next turn, which comes sooner while publishes wait
+    /// for it.
+    pub(super) fn is_up(&mut self, clock: &Clock, publishes_wait: bool) -> bool {
         if self.turn_ns != clock.now_ns() {
             *self = Self { turn_ns: clock.now_ns(), began_ns: None, bytes: 0 };
         }
         let Some(began_ns) = self.began_ns else { return false };
-        self.bytes >= READ_BYTES_PER_TURN || clock.read_ns() >= began_ns + READ_NS_PER_TURN
+        let (bytes_max, ns_max) = match publishes_wait {
+            true => (READ_BYTES_BESIDE_PUBLISHES, READ_NS_BESIDE_PUBLISHES),
+            false => (READ_BYTES_ALONE, READ_NS_ALONE),
+        };
+        self.bytes >= bytes_max || clock.read_ns() >= began_ns + ns_max
     }
 
     /// Something has been read in this turn: time runs from here on, so that one read always fits.
@@ -130,22 +137,27 @@ mod tests {
     fn a_turn_has_its_time_once() {
         let mut clock = Clock::at(1_000_000_000);
         let mut time = TurnTime::default();
-        clock.refresh();
-        assert!(!time.is_up(&clock), "nothing has been read");
-        time.begin(&clock);
-        while !time.is_up(&clock) {
-            std::hint::spin_loop();
+        for publishes_wait in [true, false] {
+            clock.refresh();
+            assert!(!time.is_up(&clock, publishes_wait), "nothing has been read");
+            time.begin(&clock);
+            while !time.is_up(&clock, publishes_wait) {
+                std::hint::spin_loop();
+            }
+            time.begin(&clock);
+            assert!(time.is_up(&clock, publishes_wait), "the same turn");
+            clock.refresh();
+            assert!(!time.is_up(&clock, publishes_wait), "another turn");
         }
         time.begin(&clock);
-        assert!(time.is_up(&clock), "the same turn");
+        time.spend(READ_BYTES_ALONE);
+        assert!(time.is_up(&clock, false) && time.is_up(&clock, true), "it has to be sent");
         clock.refresh();
-        assert!(!time.is_up(&clock), "another turn");
-        time.spend(READ_BYTES_PER_TURN);
-        time.begin(&clock);
-        assert!(time.is_up(&clock), "what was read has to be sent");
-        clock.refresh();
-        assert!(!time.is_up(&clock), "and is another turn's again");
+        assert!(!time.is_up(&clock, true), "and is another turn's again");
         assert_eq!(time.bytes, 0);
+        time.begin(&clock);
+        time.spend(READ_BYTES_BESIDE_PUBLISHES);
+        assert!(time.is_up(&clock, true), "publishes wait for less");
     }
 
     #[test]
