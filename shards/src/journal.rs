@@ -35,6 +35,12 @@ pub trait Journal {
 
     /// Whether an entry of this size and use would be let in now.
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room;
+
+    /// Whether some dozens of small batches would be. Where that depends on each of them, as on a
+    /// full disk, the answer is no: they are asked for one by one.
+    fn room_for_run(&self) -> Room {
+        self.room(0, SpaceUse::Grows)
+    }
 }
 
 /// Turns "no room" into the answer a client gets.
@@ -43,7 +49,16 @@ pub(crate) fn admit(
     payload_bytes: usize,
     space_use: SpaceUse,
 ) -> Result<(), Rejection> {
-    let (code, message) = match journal.room(payload_bytes, space_use) {
+    refuse_unless(journal.room(payload_bytes, space_use))
+}
+
+/// The same for a run of batches.
+pub(crate) fn admit_run(journal: &impl Journal) -> Result<(), Rejection> {
+    refuse_unless(journal.room_for_run())
+}
+
+fn refuse_unless(room: Room) -> Result<(), Rejection> {
+    let (code, message) = match room {
         Room::Yes => return Ok(()),
         Room::Backlog => {
             (ErrorCode::Busy, "too much is waiting for this shard's disk; try again shortly")

@@ -10,7 +10,7 @@ use model::{ConsumerName, Lsn, Offset, StreamId, TopicConfig, TopicId};
 use crate::partition::Hole;
 use crate::producer::{Producer, ProducerUndo, Producers};
 
-/// What is not committed, oldest first. Plain batches are nearly all there is, and small; what else
+/// What is not committed, oldest first. Batches whose producers do not number them are small; what else
 /// there is lies apart, in the same order.
 #[derive(Default)]
 pub(crate) struct UndoLog {
@@ -33,7 +33,7 @@ pub(crate) struct Undo {
     pub change: UndoChange,
 }
 
-/// A batch whose producer does not number its batches.
+/// What a batch did to its partition.
 #[derive(Clone, Copy)]
 pub(crate) struct BatchUndo {
     pub stream: StreamId,
@@ -56,20 +56,27 @@ impl UndoLog {
         self.steps.push_back(Step { time_before_ms, batch: None });
     }
 
-    /// The oldest, when it is a plain batch.
+    /// The oldest, when it is a batch. What it did to its producer is committed with it.
     #[inline]
     pub fn pop_oldest_batch(&mut self) -> Option<BatchUndo> {
-        let batch = self.steps.front()?.batch?;
+        let batch = match self.steps.front()?.batch {
+            Some(batch) => batch,
+            None => self.pop_numbered_batch()?,
+        };
         self.steps.pop_front();
         Some(batch)
     }
 
-    /// The oldest, when it is not.
+    /// From the changes alone.
+    fn pop_numbered_batch(&mut self) -> Option<BatchUndo> {
+        let UndoChange::Batch { batch, .. } = *self.changes.front()? else { return None };
+        self.changes.pop_front();
+        Some(batch)
+    }
+
+    /// The oldest, which is no batch.
     pub fn pop_oldest_change(&mut self) -> Option<UndoChange> {
-        if self.steps.front()?.batch.is_some() {
-            return None;
-        }
-        self.steps.pop_front();
+        self.steps.pop_front()?;
         self.changes.pop_front()
     }
 

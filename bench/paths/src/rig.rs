@@ -10,7 +10,7 @@ use model::{
 };
 use protocol::{
     BatchBuilder, DeliverHead, FRAME_HEADER_BYTES, FetchHead, PRODUCE_HEAD_BYTES, ProduceAck,
-    ProduceHead, check_batch, kind, whole_publish,
+    ProduceHead, check_batch, check_whole_batch, kind, whole_publish,
 };
 use shards::{
     Appended, Effect, Engine, EngineConfig, Journal, PlainBatch, ReadVerdict, ReaderId, Room,
@@ -138,7 +138,8 @@ impl Rig {
                 && publishes.len() < RUN_PUBLISHES_MAX
                 && let Some(publish) = whole_publish(&rest[length..])
             {
-                let batch = PlainBatch::new(publish.head.handle, &publish.header, publish.batch);
+                let header = check_whole_batch(publish.batch).expect("a good batch");
+                let batch = PlainBatch::new(publish.head.handle, &header, publish.batch);
                 publishes.push((publish.correlation, batch.expect("no producer numbers it")));
                 length += publish.length as usize;
             }

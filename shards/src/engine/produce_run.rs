@@ -1,13 +1,13 @@
 //! Many publishes at once: small messages under way in numbers share what each would cost alone.
 
 use model::limits::BATCH_BYTES_MAX;
-use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection, SpaceUse};
+use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection};
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::engine::Engine;
 use crate::engine::produce::append_whole;
 use crate::entry::{BatchFacts, kind};
-use crate::journal::{Journal, admit};
+use crate::journal::{Journal, admit_run};
 
 /// A batch in one piece, checked, whose producer does not number its batches.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +56,10 @@ impl Engine {
     ) -> Result<AppendedRun, Rejection> {
         // All are looked up before the first is written: partitions that lie cold in memory are
         // waited for together.
-        let mut bytes = 0;
         for batch in batches.clone() {
             self.decided(batch.partition)?;
-            bytes += batch.bytes.len();
         }
-        admit(journal, bytes, SpaceUse::Grows)?;
+        admit_run(journal)?;
         let run = AppendedRun { first_lsn: self.last_lsn.next(), time_ms: self.stamp(now_ms) };
         offsets.clear();
         for batch in batches {

@@ -21,6 +21,8 @@ pub const BASE_OFFSET: Range<usize> = 0..8;
 pub const LEADER_EPOCH: Range<usize> = 12..16;
 /// Where the CRC32C lies (u32).
 pub const CRC: Range<usize> = 17..21;
+/// Where the producer's id lies (i64); negative: its batches are not numbered.
+pub const PRODUCER_ID: Range<usize> = 43..51;
 /// The checksum covers everything from here to the end of the batch.
 pub const CRC_FROM: usize = 21;
 

@@ -40,7 +40,7 @@ pub use hello::{
 };
 pub use murmur2::{murmur2, partition_of_key};
 pub use produce::{
-    PRODUCE_ACK_BYTES, PRODUCE_HEAD_BYTES, ProduceAck, ProduceHead, put_produce_ack,
+    BATCHES_AT, PRODUCE_ACK_BYTES, PRODUCE_HEAD_BYTES, ProduceAck, ProduceHead, put_produce_ack,
     put_produce_head,
 };
 pub use produce_run::{WholePublish, whole_publish};

@@ -12,6 +12,8 @@ use crate::topic::{WireHandle, read_ack};
 
 /// Bytes of a produce body before its batches.
 pub const PRODUCE_HEAD_BYTES: usize = 28;
+/// Where the batches begin in the frame.
+pub const BATCHES_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
 /// Bytes of the body of a produce acknowledgement.
 pub const PRODUCE_ACK_BYTES: usize = 32;
 

@@ -1,27 +1,32 @@
 //! Publishes that came one after the other, as they lie in one receive buffer: the way by which
 //! small messages under way in numbers are taken. Whatever is not quite so is left to the general way.
 
-use crate::batch::{BatchHeader, check_whole_batch};
+use crate::batch::PRODUCER_ID;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::kind;
-use crate::produce::{PRODUCE_HEAD_BYTES, ProduceHead};
+use crate::produce::{BATCHES_AT, ProduceHead};
 
-/// Where the batch begins in the frame.
-const BATCH_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
-
-/// A publish of one batch, whole and checked.
+/// A publish of one batch, whole. The batch is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WholePublish<'a> {
     pub correlation: u64,
     /// The whole frame, bytes.
     pub length: u32,
     pub head: ProduceHead,
-    pub header: BatchHeader,
+    /// As many bytes as the frame has for it.
     pub batch: &'a [u8],
 }
 
+impl WholePublish<'_> {
+    /// Whether the batch's producer numbers its batches, if it is a batch.
+    #[inline]
+    pub fn is_numbered(&self) -> bool {
+        self.batch.get(PRODUCER_ID.start).is_some_and(|highest| highest & 0x80 == 0)
+    }
+}
+
 /// The publish that `received` begins with, when all of it is there, it has one batch and nothing is
-/// wrong with it. `None` says nothing about what it is instead.
+/// wrong with its head. `None` says nothing about what it is instead.
 #[inline]
 pub fn whole_publish(received: &[u8]) -> Option<WholePublish<'_>> {
     let header = FrameHeader::parse(received.first_chunk()?).ok()?;
@@ -29,14 +34,10 @@ pub fn whole_publish(received: &[u8]) -> Option<WholePublish<'_>> {
         return None;
     }
     let frame = received.get(..header.length as usize)?;
-    let head = ProduceHead::parse(frame.get(FRAME_HEADER_BYTES..)?).ok()?;
-    if head.batch_count != 1 {
-        return None;
-    }
-    let batch = frame.get(BATCH_AT..)?;
-    let (correlation, length) = (header.correlation, header.length);
-    let header = check_whole_batch(batch).ok()?;
-    Some(WholePublish { correlation, length, head, header, batch })
+    let batch = frame.get(BATCHES_AT..)?;
+    let head = ProduceHead::parse(&frame[FRAME_HEADER_BYTES..]).ok()?;
+    let FrameHeader { correlation, length, .. } = header;
+    (head.batch_count == 1).then_some(WholePublish { correlation, length, head, batch })
 }
 
 #[cfg(test)]
@@ -44,12 +45,16 @@ mod tests {
     use model::{AckLevel, PartitionHandle, ShardId, StreamId, TopicId};
 
     use super::*;
-    use crate::{BatchBuilder, put_produce_head};
+    use crate::{BatchBuilder, Producer, put_produce_head};
 
     fn batch(value: &[u8]) -> Vec<u8> {
+        batch_of(value, None)
+    }
+
+    fn batch_of(value: &[u8], producer: Option<Producer>) -> Vec<u8> {
         let mut builder = BatchBuilder::new();
         builder.append(1_700_000_000_000, None, Some(value), []).unwrap();
-        builder.finish(None).to_vec()
+        builder.finish(producer)
     }
 
     fn publish(correlation: u64, batches: &[Vec<u8>]) -> Vec<u8> {
@@ -72,10 +77,10 @@ mod tests {
         let first = whole_publish(&received).unwrap();
         assert_eq!((first.correlation, first.length as usize), (5, frames[0].len()));
         assert_eq!((first.head.deadline_ms, first.head.handle.stream), (5, StreamId(3)));
-        assert_eq!(first.batch, &frames[0][BATCH_AT..]);
-        assert_eq!(first.header, check_whole_batch(first.batch).unwrap());
+        assert_eq!(first.batch, &frames[0][BATCHES_AT..]);
+        assert!(!first.is_numbered());
         let second = whole_publish(&received[frames[0].len()..]).unwrap();
-        assert_eq!((second.correlation, second.batch), (6, &frames[1][BATCH_AT..]));
+        assert_eq!((second.correlation, second.batch), (6, &frames[1][BATCHES_AT..]));
         assert_eq!(whole_publish(&[]), None);
     }
 
@@ -94,12 +99,21 @@ mod tests {
                 let (header, length) = crate::next_frame(&changed).ok()??;
                 let head = ProduceHead::parse(&changed[FRAME_HEADER_BYTES..length]).ok()?;
                 let good = header.kind == kind::PRODUCE && head.batch_count == 1;
-                let batch = crate::check_batch(&[&changed[BATCH_AT..length]]).ok()?;
+                // In two pieces, which are checked in another way.
+                let (left, right) = changed[BATCHES_AT..length].split_at(30);
+                let batch = crate::check_batch(&[left, right]).ok()?;
                 good.then_some((header.correlation, head, batch))
             };
-            let taken = whole_publish(&changed).map(|one| (one.correlation, one.head, one.header));
+            let taken = whole_publish(&changed).and_then(|one| {
+                let header = crate::check_whole_batch(one.batch).ok()?;
+                assert_eq!(one.is_numbered(), header.is_idempotent());
+                Some((one.correlation, one.head, header))
+            });
             assert_eq!(taken, general(), "byte {at}");
         }
+        let producer = Producer { id: 0, epoch: 0, sequence: 0 };
+        let numbered = publish(5, &[batch_of(b"value", Some(producer))]);
+        assert!(whole_publish(&numbered).unwrap().is_numbered());
         assert_eq!(whole_publish(&publish(5, &[batch(b"a"), batch(b"b")])), None);
     }
 }

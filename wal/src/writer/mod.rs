@@ -124,6 +124,15 @@ impl Wal {
         Room::Yes
     }
 
+    /// Whether many small entries that take space may be appended one after the other now. On a full
+    /// disk each of them has to be asked for.
+    pub fn room_for_run(&self) -> Room {
+        match self.room(0, SpaceUse::Grows) {
+            Room::Yes if self.segments.disk_full => Room::DiskFull,
+            room => room,
+        }
+    }
+
     /// Adds an entry to the open group; the pieces of `payload` are copied one after another.
     ///
     /// The entry is in memory when this returns. It goes to the disk after `commit`, and is

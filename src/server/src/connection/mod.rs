@@ -117,6 +117,11 @@ pub enum Subscription {
 }
 
 impl Connection {
+    /// It has shaken hands, and not as an operator.
+    pub fn may_publish(&self) -> bool {
+        self.phase == Phase::Open && !self.operator
+    }
+
     pub fn new(id: ConnectionId, socket: OwnedFd, peer: Option<SocketAddr>, now_ns: u64) -> Self {
         Self {
             id,

@@ -4,19 +4,17 @@ use model::limits::BATCHES_PER_PUBLISH_MAX;
 use model::{ErrorCode, Rejection};
 use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::{
-    FRAME_HEADER_BYTES, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, check_batch, split_batches,
+    BATCHES_AT, FRAME_HEADER_BYTES, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, check_batch,
+    split_batches,
 };
 use smallvec::SmallVec;
 
 use super::borders::{guarded, panicked_rejection};
 use super::{Core, open_shard_in, unknown_shard};
-use crate::connection::{Input, Parts, Phase, Stall};
+use crate::connection::{Input, Parts, Stall};
 use crate::core::sockets::malformed;
 use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
 use crate::shard::{BatchSlices, ProduceTerms};
-
-/// Where the batches begin in the frame.
-pub(super) const BATCHES_AT: usize = FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES;
 
 impl Core {
     /// Checks the batches and appends them, here or on the core that owns the partition.
@@ -72,8 +70,7 @@ impl Core {
 
     /// One look at the connection, since this is asked for every publish.
     fn may_publish(&mut self, id: ConnectionId) -> bool {
-        let connection = self.connections.get_mut(id);
-        connection.is_some_and(|connection| connection.phase == Phase::Open && !connection.operator)
+        self.connections.get_mut(id).is_some_and(|connection| connection.may_publish())
     }
 
     fn refuse_publisher(&mut self, id: ConnectionId, correlation: u64) {

@@ -60,7 +60,7 @@ impl ShardHost {
     }
 
     /// Whether a publish of so many bytes has to wait.
-    pub(super) fn is_full(&self, bytes: usize) -> bool {
+    pub fn is_full(&self, bytes: usize) -> bool {
         matches!(self.wal.room(bytes, SpaceUse::Grows), wal::Room::Backlog)
             || self.pending.len() >= PENDING_REPLIES_MAX
     }

@@ -101,12 +101,20 @@ impl Journal for LogJournal<'_> {
     }
 
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
-        match self.0.room(payload_bytes, space_use) {
-            wal::Room::Yes => Room::Yes,
-            wal::Room::Backlog => Room::Backlog,
-            wal::Room::DiskFull => Room::DiskFull,
-            wal::Room::Failed => Room::ReadOnly,
-        }
+        engines_room(self.0.room(payload_bytes, space_use))
+    }
+
+    fn room_for_run(&self) -> Room {
+        engines_room(self.0.room_for_run())
+    }
+}
+
+fn engines_room(room: wal::Room) -> Room {
+    match room {
+        wal::Room::Yes => Room::Yes,
+        wal::Room::Backlog => Room::Backlog,
+        wal::Room::DiskFull => Room::DiskFull,
+        wal::Room::Failed => Room::ReadOnly,
     }
 }
 
