@@ -288,6 +288,15 @@ impl Wal {
         }
     }
 
+    /// The cursor is not read on for now, however ready it is: its window counts as idle, and goes to
+    /// who waits for one, as does one that it was offered.
+    pub fn rest(&mut self, cursor: CursorId) {
+        if let Some(cold) = self.readers.cold.get_mut(&cursor) {
+            cold.awaited = None;
+        }
+        self.share_window(cursor);
+    }
+
     /// No one reads this segment any more.
     pub(crate) fn forget_windows(&mut self, segment: u64) {
         let on_it =

@@ -114,6 +114,37 @@ fn a_free_window_is_passed_on_by_who_does_not_take_it() {
     }
 }
 
+/// Two readers have the windows, two wait for one; the two are not read on, before or after the disk
+/// has answered them, and come back later.
+#[test]
+fn readers_at_rest_keep_no_window_from_others() {
+    for answered in [false, true] {
+        let (log, _) = filled(config());
+        let mut log = log.reopen(WalConfig { cache_bytes: 0, ..config() });
+        let mut readers: Vec<_> = (0..4).map(|_| log.wal.cursor(StreamId(1), 0)).collect();
+        for cursor in &mut readers {
+            let step = log.wal.read(&mut log.disk, cursor, 1, u64::MAX);
+            assert_eq!(step, ReadStep::Pending, "two read, two wait for a window");
+        }
+        if answered {
+            while let Some(completion) = log.disk.end_one() {
+                log.wal.complete(&mut log.disk, completion);
+            }
+            assert_eq!(log.wal.take_ready(), Some(readers[0].id()));
+            assert_eq!(log.wal.take_ready(), Some(readers[1].id()));
+            assert_eq!(log.wal.take_ready(), None);
+        }
+        for resting in 0..2 {
+            log.wal.rest(readers[resting].id());
+            assert_eq!(log.wal.take_ready(), Some(readers[resting + 2].id()));
+        }
+        for cursor in readers.iter_mut().rev() {
+            let step = log.read(cursor, 1, u64::MAX);
+            assert!(matches!(step, ReadStep::Batches(_)), "answered {answered}: {step:?}");
+        }
+    }
+}
+
 #[test]
 fn neighbours_are_one_slice_and_the_end_is_kept() {
     let mut log = Log::new(config());

@@ -155,6 +155,10 @@ impl Readers {
             return false;
         }
         of.held.push_back(id);
+        if of.held.len() > 2 * of.readers.len() {
+            // Most have gone.
+            of.held.retain(|id| of.readers.contains(id));
+        }
         if let Some(reader) = self.get(id) {
             reader.held = Some(order);
         }

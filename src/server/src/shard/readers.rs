@@ -7,7 +7,7 @@ use model::{ErrorCode, Offset, PartitionHandle, Rejection, Reply, StartPosition}
 use protocol::{DeliverHead, FetchHead};
 use ring::Ring;
 use shards::{Effect, ReadVerdict};
-use wal::{Batches, ReadStep, SeekStep, TimeSeek};
+use wal::{Batches, Cursor, ReadStep, SeekStep, TimeSeek};
 
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
@@ -306,12 +306,16 @@ impl ShardHost {
             self.engine.unsubscribe(shards::ReaderId(id));
             return;
         };
-        let connection = reader.connection;
-        if reader.unsent >= READER_UNSENT_BYTES_MAX {
+        let (connection, cursor) = (reader.connection, reader.cursor.as_ref().map(Cursor::id));
+        let own = reader.unsent >= READER_UNSENT_BYTES_MAX;
+        if own {
             reader.held = Some(order);
-            return;
         }
-        if self.readers.hold_for_connection(connection, id, order) {
+        if own || self.readers.hold_for_connection(connection, id, order) {
+            // Whoever takes nothing keeps no one from the disk.
+            if let Some(cursor) = cursor {
+                self.wal.rest(cursor);
+            }
             return;
         }
         let Some(reader) = self.readers.get(id) else { return };
