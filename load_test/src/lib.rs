@@ -7,7 +7,7 @@ pub mod crash;
 mod error;
 pub mod faults;
 mod process;
-mod random;
+pub mod random;
 mod scenario;
 pub mod soak;
 pub mod storm;

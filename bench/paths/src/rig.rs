@@ -9,8 +9,8 @@ use model::{
     StartPosition, StreamId, TopicConfig, TopicId, TopicName,
 };
 use protocol::{
-    BatchBuilder, DeliverHead, FRAME_HEADER_BYTES, FetchHead, PRODUCE_HEAD_BYTES, ProduceAck,
-    ProduceHead, check_batch, check_whole_batch, kind, whole_publish,
+    BATCHES_AT, BatchBuilder, DeliverHead, FRAME_HEADER_BYTES, FetchHead, ProduceAck, ProduceHead,
+    check_batch, check_whole_batch, kind, whole_publish,
 };
 use shards::{
     Appended, Effect, Engine, EngineConfig, Journal, PlainBatch, ReadVerdict, ReaderId, Room,
@@ -160,7 +160,7 @@ impl Rig {
             let (header, length) = next.expect("a whole frame");
             assert_eq!(header.kind, kind::PRODUCE);
             let head = ProduceHead::parse(&rest[FRAME_HEADER_BYTES..length]).expect("a head");
-            let batch = &rest[FRAME_HEADER_BYTES + PRODUCE_HEAD_BYTES..length];
+            let batch = &rest[BATCHES_AT..length];
             let batch_header = check_batch(&[batch]).expect("a good batch");
             let appended = self
                 .engine

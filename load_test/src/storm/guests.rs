@@ -162,7 +162,7 @@ impl Guests {
     async fn bursts(&self, seed: u64) -> Result<(), ScenarioError> {
         let mut random = Random::new(seed ^ 1);
         let leaving: Vec<_> = (bursts::STAYING..bursts::STAYING + bursts::LEAVING)
-            .map(|number| bursts::leave(self.address, self.topic.clone(), number, random.next()))
+            .map(|number| bursts::leave(self.address, self.topic.clone(), number, random.number()))
             .collect();
         let mut staying = JoinSet::new();
         for number in 0..bursts::STAYING {

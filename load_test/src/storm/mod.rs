@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
             handle,
             connections: self.options.connections,
         };
-        let seen = guests.come_and_go(self.random.next(), &self.traffic, self.options.rate).await?;
+        let seen = guests.come_and_go(self.random.number(), &self.traffic, self.options.rate).await?;
         if self.options.verbose {
             let now = self.watch.now();
             eprintln!(

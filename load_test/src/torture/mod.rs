@@ -297,7 +297,7 @@ impl Run<'_> {
                 let mut arena = Arena {
                     address: self.target,
                     handle: self.hostile,
-                    random: Random::new(self.random.next()),
+                    random: Random::new(self.random.number()),
                     tally: Arc::clone(&tally),
                     stop: Arc::clone(&stop),
                     next_tick: Instant::now(),

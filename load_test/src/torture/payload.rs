@@ -20,7 +20,7 @@ pub fn make(stamp: Stamp) -> [u8; BYTES] {
     payload[12..HEAD_BYTES].copy_from_slice(&stamp.sequence.to_le_bytes());
     let mut random = Random::new(stamp.sequence ^ (u64::from(stamp.producer) << 48));
     for chunk in payload[HEAD_BYTES..].chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+        chunk.copy_from_slice(&random.number().to_le_bytes()[..chunk.len()]);
     }
     let checksum = checksum(&payload[8..]);
     payload[..8].copy_from_slice(&checksum.to_le_bytes());

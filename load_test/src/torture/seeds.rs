@@ -104,7 +104,7 @@ pub fn spoil(frame: &mut Vec<u8>, random: &mut Random) {
                 let keep = random.between(FRAME_HEADER_BYTES as u64, frame.len() as u64);
                 frame.truncate(keep as usize);
             }
-            1 => frame.extend((0..random.between(1, 64)).map(|_| random.next() as u8)),
+            1 => frame.extend((0..random.between(1, 64)).map(|_| random.number() as u8)),
             2 => set(frame, 6, 2, 2 * random.between(0, 0x40)),
             3..=5 => {
                 let width = 1 << random.between(0, 4);
@@ -114,7 +114,7 @@ pub fn spoil(frame: &mut Vec<u8>, random: &mut Random) {
             }
             _ => {
                 let at = random.between(8, frame.len().max(9) as u64) as usize;
-                set(frame, at, 1, random.next());
+                set(frame, at, 1, random.number());
             }
         }
     }
@@ -126,7 +126,7 @@ pub fn spoil(frame: &mut Vec<u8>, random: &mut Random) {
     if random.between(0, 200) == 0 {
         // Now and then the framing itself is lost.
         let at = random.between(0, 8) as usize;
-        set(frame, at, 1, random.next());
+        set(frame, at, 1, random.number());
     }
 }
 

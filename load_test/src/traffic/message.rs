@@ -22,7 +22,7 @@ impl Message {
         let length = random.between(0, FILLER_BYTES_MAX) as usize;
         let mut filler = Vec::with_capacity(length + 8);
         while filler.len() < length {
-            filler.extend_from_slice(&random.next().to_le_bytes());
+            filler.extend_from_slice(&random.number().to_le_bytes());
         }
         filler.truncate(length);
         let mut bytes = Vec::with_capacity(HEAD_BYTES + length);

@@ -1,7 +1,9 @@
 //! Random numbers of tests, which can be had again.
 
-/// Numbers that follow from a seed (SplitMix64).
-pub struct Random(u64);
+use corelane_load_test::random;
+
+/// Numbers that follow from a seed.
+pub struct Random(random::Random);
 
 impl Random {
     pub fn of_this_run() -> Self {
@@ -10,15 +12,11 @@ impl Random {
             Err(_) => u64::from(std::process::id()),
         };
         println!("CORELANE_SEED={seed}");
-        Self(seed)
+        Self(random::Random::new(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.number()
     }
 
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
@@ -26,6 +24,6 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.between(0, bound)
     }
 }
