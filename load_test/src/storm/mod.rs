@@ -214,7 +214,8 @@ impl<'a> Run<'a> {
             handle,
             connections: self.options.connections,
         };
-        let seen = guests.come_and_go(self.random.number(), &self.traffic, self.options.rate).await?;
+        let seen =
+            guests.come_and_go(self.random.number(), &self.traffic, self.options.rate).await?;
         if self.options.verbose {
             let now = self.watch.now();
             eprintln!(
