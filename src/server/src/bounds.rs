@@ -121,6 +121,8 @@ pub const OUTPUT_STUCK_SECONDS_MAX: u64 = 5;
 /// A frame of which nothing more comes for so long costs its connection while others wait for its
 /// memory, seconds.
 pub const PARTIAL_FRAME_STUCK_SECONDS_MAX: u64 = 5;
+/// What was appended and nobody waits for gathers so long before it is written, nanoseconds.
+pub const UNAWAITED_WRITE_NS: u64 = 1_000_000;
 /// A producer idle for this long is forgotten, milliseconds.
 pub const PRODUCER_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
 /// A backup whose client gives no sign of life for so long is given up, seconds.

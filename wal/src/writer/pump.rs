@@ -16,10 +16,26 @@ impl Wal {
     /// `writes_in_flight` blocks are under way, else as soon as one of them has ended. Blocks that
     /// need leave wait for it.
     pub fn commit<D: LogDevice>(&mut self, device: &mut D) {
+        self.want_commit();
+        self.pump(device);
+    }
+
+    /// As [`Self::commit`], at the next [`Self::write`].
+    pub fn want_commit(&mut self) {
         if !self.writer.open.is_empty() {
             self.writer.commit_wanted = true;
         }
+    }
+
+    /// Hands blocks that are full, or that a commit was wanted of, to the disk. The others go on
+    /// filling.
+    pub fn write<D: LogDevice>(&mut self, device: &mut D) {
         self.pump(device);
+    }
+
+    /// Whether there are entries that no commit was wanted of.
+    pub fn has_unwritten(&self) -> bool {
+        !self.writer.open.is_empty() && !self.writer.commit_wanted
     }
 
     /// Hands over what is due.

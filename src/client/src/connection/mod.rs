@@ -3,6 +3,7 @@
 //! Knows correlation ids and subscriptions, not topics: who talks to which server is decided in
 //! `routes`. A connection that fails stays failed; all that waited on it is told.
 
+mod outbox;
 mod reader;
 mod state;
 mod writer;
@@ -104,7 +105,8 @@ impl Connection {
         let (read_half, write_half) = stream.into_split();
         let shared = Arc::new(Shared::new(address));
         let reader = tokio::spawn(reader::run(shared.clone(), read_half, buffer));
-        shared.set_reader(reader.abort_handle());
+        let write_half = Arc::new(write_half);
+        shared.set_socket(reader.abort_handle(), write_half.clone());
         tokio::spawn(writer::run(shared.clone(), write_half));
         Ok(Self { guard: Arc::new(Guard { shared, hello }) })
     }

@@ -12,15 +12,19 @@ use protocol::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::state::{Pending, Shared};
 use super::take_frame;
 use crate::error::Error;
 
-/// Silence after which the server is asked for a sign of life; the same again without one, and it
-/// counts as dead.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How often it is looked whether the server has said anything. One timer for all that comes: to set
+/// one for each read would cost more than the read's own share of a busy connection.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looks in silence after which the server is asked for a sign of life...
+const SILENT_LOOKS_ASK: u32 = 3;
+/// ...and after which it counts as dead.
+const SILENT_LOOKS_MAX: u32 = 6;
 
 /// Ends by closing the connection.
 pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedReadHalf, mut buffer: BytesMut) {
@@ -36,7 +40,9 @@ async fn read_frames(
     half: &mut OwnedReadHalf,
     buffer: &mut BytesMut,
 ) -> Result<(), Error> {
-    let mut asked = false;
+    let mut looks = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silent_looks = 0;
     loop {
         while let Some((header, body)) = take_frame(buffer, shared.address())? {
             dispatch(shared, &header, body).map_err(|source| Error::Protocol {
@@ -45,16 +51,20 @@ async fn read_frames(
             })?;
         }
         shared.close_if_drained();
-        match timeout(SILENCE_MAX, half.read_buf(buffer)).await {
-            Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(_)) => asked = false,
-            Ok(Err(error)) => return Err(Error::lost(shared.address(), error)),
-            Err(_) if asked => {
-                return Err(Error::lost(shared.address(), "the server does not answer"));
-            }
-            Err(_) => {
-                asked = true;
-                shared.ping();
+        tokio::select! {
+            biased;
+            read = half.read_buf(buffer) => match read {
+                Ok(0) => return Ok(()),
+                Ok(_) => silent_looks = 0,
+                Err(error) => return Err(Error::lost(shared.address(), error)),
+            },
+            _ = looks.tick() => {
+                silent_looks += 1;
+                if silent_looks == SILENT_LOOKS_ASK {
+                    shared.ping();
+                } else if silent_looks >= SILENT_LOOKS_MAX {
+                    return Err(Error::lost(shared.address(), "the server does not answer"));
+                }
             }
         }
     }

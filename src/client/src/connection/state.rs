@@ -1,21 +1,21 @@
 //! What the callers, the reader and the writer of a connection share, behind one short lock.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::AHashMap;
 use bytes::Bytes;
 use model::limits::FRAME_BYTES_MAX;
 use model::{AckLevel, Offset, PartitionHandle, Rejection, Reply, Request, StartPosition};
 use protocol::{DeliverHead, FetchHead, ProduceAck, ProduceHead, TooLarge};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::outbox::Outbox;
+use super::writer::write_ready;
 use crate::error::Error;
 
-/// Bytes that may wait to be written before callers wait; one frame more always fits.
-const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-type Answer<T> = oneshot::Sender<Result<T, Error>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What an acknowledgement says about one batch.
 #[derive(Clone, Copy, Debug)]
@@ -89,35 +89,6 @@ struct Subscriber {
     abandoned: bool,
 }
 
-/// What waits to be written.
-#[derive(Default)]
-pub(super) struct Outbox {
-    pub(super) chunks: Vec<Bytes>,
-    /// Small frames gathered into one chunk, after all of `chunks`.
-    tail: Vec<u8>,
-    bytes: usize,
-    /// Batches without acknowledgement in here: answered once written.
-    pub(super) unacknowledged: Vec<Answer<BatchAck>>,
-}
-
-impl Outbox {
-    fn push(&mut self, chunk: Bytes) {
-        self.close_tail();
-        self.bytes += chunk.len();
-        self.chunks.push(chunk);
-    }
-
-    pub(super) fn close_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.tail).into());
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.tail.is_empty()
-    }
-}
-
 enum Status {
     Open,
     /// The server said to go away: replies still come, new requests go elsewhere.
@@ -132,6 +103,10 @@ struct State {
     pending: AHashMap<u64, Pending>,
     subscribers: AHashMap<u32, Subscriber>,
     outbox: Outbox,
+    /// Someone has taken the outbox and writes it.
+    writing: bool,
+    /// Where callers write, while the connection is open.
+    socket: Option<Arc<OwnedWriteHalf>>,
     reader: Option<AbortHandle>,
 }
 
@@ -153,6 +128,8 @@ impl Shared {
             pending: AHashMap::new(),
             subscribers: AHashMap::new(),
             outbox: Outbox::default(),
+            writing: false,
+            socket: None,
             reader: None,
         };
         Self {
@@ -172,8 +149,9 @@ impl Shared {
         &self.address
     }
 
-    pub(super) fn set_reader(&self, reader: AbortHandle) {
-        self.lock().reader = Some(reader);
+    pub(super) fn set_socket(&self, reader: AbortHandle, socket: Arc<OwnedWriteHalf>) {
+        let mut state = self.lock();
+        (state.reader, state.socket) = (Some(reader), Some(socket));
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -182,18 +160,18 @@ impl Shared {
 
     /// Waits until the outbox has room, or the connection is closed.
     pub(super) async fn room(&self) {
-        loop {
-            // Made before the check, so that a wake between the two is not missed.
+        while !self.has_room() {
+            // Made before the second look, so that a wake between the two is not missed.
             let drained = self.outbox_drained.notified();
-            {
-                let state = self.lock();
-                let closed = matches!(state.status, Status::Closed(_));
-                if closed || state.outbox.bytes < OUTBOX_BYTES_MAX {
-                    return;
-                }
+            if !self.has_room() {
+                drained.await;
             }
-            drained.await;
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.lock();
+        matches!(state.status, Status::Closed(_)) || state.outbox.has_room()
     }
 
     /// Writes a request into the outbox and remembers who waits for its reply. Returns its
@@ -206,8 +184,7 @@ impl Shared {
         let mut state = self.lock();
         state.check_open()?;
         let correlation = state.put(Some(pending), put)?;
-        drop(state);
-        self.outbox_filled.notify_one();
+        self.send(state);
         Ok(correlation)
     }
 
@@ -221,17 +198,17 @@ impl Shared {
         state.check_open()?;
         let correlation = state.take_correlation();
         let outbox = &mut state.outbox;
-        let before = outbox.tail.len();
-        protocol::put_produce_head(&mut outbox.tail, correlation, head, batch.len());
-        outbox.bytes += outbox.tail.len() - before;
+        outbox.put(|tail| {
+            protocol::put_produce_head(tail, correlation, head, batch.len());
+            Ok::<(), Error>(())
+        })?;
         outbox.push(batch);
         if head.ack == Some(AckLevel::None) {
             outbox.unacknowledged.push(sender);
         } else {
             state.pending.insert(correlation, Pending::Produce(sender));
         }
-        drop(state);
-        self.outbox_filled.notify_one();
+        self.send(state);
         Ok(receiver)
     }
 
@@ -296,19 +273,59 @@ impl Shared {
         });
     }
 
-    /// What is to be written next; `None` once closed.
+    /// Sees to it that what was put into the outbox is written. A request that is the only one
+    /// under way is written here and now: there is nothing to gather it with, and waking the writer
+    /// would cost as much as the call to the kernel does.
+    fn send(&self, mut state: MutexGuard<'_, State>) {
+        let alone = state.pending.len() == 1 && state.outbox.unacknowledged.is_empty();
+        let socket = state.socket.clone().filter(|_| alone && !state.writing);
+        let Some(socket) = socket else {
+            drop(state);
+            self.outbox_filled.notify_one();
+            return;
+        };
+        let mut outbox = state.take_outbox();
+        drop(state);
+
+        let mut chunks = std::mem::take(&mut outbox.chunks).into();
+        // The writer meets the same error with what is left, and closes the connection.
+        let _ = write_ready(&socket, &mut chunks);
+        let mut state = self.lock();
+        if matches!(state.status, Status::Closed(_)) {
+            return;
+        }
+        state.writing = false;
+        state.outbox.put_back(chunks);
+        let is_empty = state.outbox.is_empty();
+        drop(state);
+        if is_empty {
+            self.outbox_drained.notify_waiters();
+        } else {
+            self.outbox_filled.notify_one();
+        }
+    }
+
+    /// What is to be written next, once what was taken before is written; `None` once closed.
+    /// Empty also while a caller writes, who says so when there is more.
     pub(super) fn take_outbox(&self) -> Option<Outbox> {
         let mut state = self.lock();
         if matches!(state.status, Status::Closed(_)) {
             return None;
         }
-        let mut outbox = std::mem::take(&mut state.outbox);
+        if state.writing {
+            return Some(Outbox::default());
+        }
+        let outbox = state.take_outbox();
         drop(state);
         if !outbox.is_empty() {
-            outbox.close_tail();
             self.outbox_drained.notify_waiters();
         }
         Some(outbox)
+    }
+
+    /// What was taken is written.
+    pub(super) fn written(&self) {
+        self.lock().writing = false;
     }
 
     pub(super) fn take_pending(&self, correlation: u64) -> Option<Pending> {
@@ -413,7 +430,7 @@ impl Shared {
             return;
         }
         state.status = Status::Closed(error.clone());
-        state.outbox = Outbox::default();
+        (state.outbox, state.socket) = (Outbox::default(), None);
         let pending = std::mem::take(&mut state.pending);
         state.fail_subscribers(&error);
         if let Some(reader) = state.reader.take() {
@@ -436,6 +453,12 @@ impl State {
         }
     }
 
+    fn take_outbox(&mut self) -> Outbox {
+        let outbox = self.outbox.take();
+        self.writing = !outbox.is_empty();
+        outbox
+    }
+
     fn take_correlation(&mut self) -> u64 {
         let correlation = self.next_correlation;
         self.next_correlation += 1;
@@ -448,10 +471,9 @@ impl State {
         put: impl FnOnce(&mut Vec<u8>, u64) -> Result<(), TooLarge>,
     ) -> Result<u64, Error> {
         let correlation = self.take_correlation();
-        let before = self.outbox.tail.len();
-        put(&mut self.outbox.tail, correlation)
+        self.outbox
+            .put(|tail| put(tail, correlation))
             .map_err(|error| Error::Server(Rejection::from(error)))?;
-        self.outbox.bytes += self.outbox.tail.len() - before;
         if let Some(pending) = pending {
             self.pending.insert(correlation, pending);
         }

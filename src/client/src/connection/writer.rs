@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use model::AckLevel;
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::state::{BatchAck, Shared};
@@ -16,13 +15,13 @@ use crate::error::Error;
 const SLICES_MAX: usize = 64;
 
 /// Ends when the connection is closed.
-pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedWriteHalf) {
+pub(super) async fn run(shared: Arc<Shared>, half: Arc<OwnedWriteHalf>) {
     while let Some(outbox) = shared.take_outbox() {
         if outbox.chunks.is_empty() {
             shared.outbox_filled.notified().await;
             continue;
         }
-        if let Err(error) = write_all(&mut half, outbox.chunks.into()).await {
+        if let Err(error) = write_all(&half, outbox.chunks.into()).await {
             // Close first: who hears that its batch failed must not find the connection open.
             shared.close(Error::lost(shared.address(), &error));
             for sender in outbox.unacknowledged {
@@ -30,6 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedWriteHalf) {
             }
             return;
         }
+        shared.written();
         for sender in outbox.unacknowledged {
             let level = AckLevel::None;
             // A producer that is gone has stopped caring.
@@ -38,17 +38,30 @@ pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedWriteHalf) {
     }
 }
 
-async fn write_all(half: &mut OwnedWriteHalf, mut chunks: VecDeque<Bytes>) -> io::Result<()> {
+async fn write_all(half: &OwnedWriteHalf, mut chunks: VecDeque<Bytes>) -> io::Result<()> {
+    loop {
+        write_ready(half, &mut chunks)?;
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        half.writable().await?;
+    }
+}
+
+/// Writes as much of `chunks` as the kernel takes without waiting; what is left stays in it.
+pub(super) fn write_ready(half: &OwnedWriteHalf, chunks: &mut VecDeque<Bytes>) -> io::Result<()> {
     while !chunks.is_empty() {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = chunks.len().min(SLICES_MAX);
-        for (slice, chunk) in slices.iter_mut().zip(&chunks) {
+        for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
             *slice = IoSlice::new(chunk);
         }
-        let mut written = half.write_vectored(&slices[..count]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
+        let mut written = match half.try_write_vectored(&slices[..count]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
         while let Some(chunk) = chunks.front_mut() {
             if chunk.len() > written {
                 chunk.advance(written);

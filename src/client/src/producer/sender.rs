@@ -7,6 +7,7 @@
 //! - Numbers are given anew (under a new identity) only to batches that are known not to be stored.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use model::{AckLevel, ErrorCode, PartitionHandle, Reply, Request};
 use protocol::{ProduceHead, Producer as BatchProducer};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::delivery::Ticket;
 use super::lane::{Lane, Next, OpenBatch};
@@ -47,6 +48,7 @@ pub(super) fn spawn(shared: Arc<Shared>, topic: Arc<Topic>, lane: Arc<Lane>) {
         refresh: false,
         in_flight: VecDeque::new(),
         again: VecDeque::new(),
+        patience: Box::pin(sleep(Duration::ZERO)),
         backoff,
         identities_in_a_row: 0,
     };
@@ -65,6 +67,8 @@ struct Sender {
     in_flight: VecDeque<InFlight>,
     /// To be sent again before anything new, oldest first. Filled only while nothing is in flight.
     again: VecDeque<Batch>,
+    /// Ends when an answer may be overdue, or before.
+    patience: Pin<Box<Sleep>>,
     backoff: Backoff,
     identities_in_a_row: u32,
 }
@@ -143,7 +147,7 @@ impl Sender {
             let has_room = self.in_flight.len() < self.shared.options.in_flight;
             let lane = self.lane.clone();
             tokio::select! {
-                result = answer(&mut self.in_flight) => self.answered(result).await,
+                result = answer(&mut self.in_flight, self.patience.as_mut()) => self.answered(result).await,
                 () = lane.wake.notified(), if has_room => {}
                 () = linger(linger_until), if has_room && linger_until.is_some() => {}
             }
@@ -323,7 +327,7 @@ impl Sender {
     async fn recover(&mut self, oldest: Option<(Batch, Error)>, unsent: Option<(Batch, Error)>) {
         let mut failed: VecDeque<(Batch, Error)> = oldest.into_iter().collect();
         while !self.in_flight.is_empty() {
-            let result = answer(&mut self.in_flight).await;
+            let result = answer(&mut self.in_flight, self.patience.as_mut()).await;
             let Some(InFlight { batch, .. }) = self.in_flight.pop_front() else { break };
             match result {
                 Ok(ack) => self.done(batch, ack),
@@ -455,18 +459,32 @@ enum Ready {
 
 /// The answer to the oldest batch on its way; never comes when there is none. A server that does
 /// not answer in time loses the connection: an answer after that would be taken for another's.
-async fn answer(in_flight: &mut VecDeque<InFlight>) -> Result<BatchAck, Error> {
+async fn answer(
+    in_flight: &mut VecDeque<InFlight>,
+    mut patience: Pin<&mut Sleep>,
+) -> Result<BatchAck, Error> {
     let Some(InFlight { answer, answer_by, connection, .. }) = in_flight.front_mut() else {
         return std::future::pending().await;
     };
-    match timeout_at(*answer_by, answer).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Error::lost(connection.address(), "it was closed")),
-        Err(_) => {
+    // Most answers come long before: a timer that ends too early is cheaper than one for each.
+    if patience.deadline() > *answer_by {
+        patience.as_mut().reset(*answer_by);
+    }
+    loop {
+        tokio::select! {
+            biased;
+            answered = &mut *answer => return match answered {
+                Ok(result) => result,
+                Err(_) => Err(Error::lost(connection.address(), "it was closed")),
+            },
+            () = patience.as_mut() => {}
+        }
+        if Instant::now() >= *answer_by {
             let error = Error::lost(connection.address(), "a batch was not answered in time");
             connection.close(error.clone());
-            Err(error)
+            return Err(error);
         }
+        patience.as_mut().reset(*answer_by);
     }
 }
 

@@ -5,6 +5,7 @@
 mod acks;
 mod checkpoint;
 mod device;
+mod linger;
 mod open;
 mod pace;
 mod pending;
@@ -67,6 +68,7 @@ pub struct ShardHost {
     /// Connections of this core that wait for the same.
     stalled: Vec<ConnectionId>,
     times: times::AppendTimes,
+    linger: linger::Linger,
     /// An entry not yet durable, and since when that is so: about the oldest there is.
     undurable: Option<(Lsn, u64)>,
     /// Why the shard takes no writes, once it does not.
@@ -157,7 +159,7 @@ impl ShardHost {
         out: &mut Outbox,
     ) -> bool {
         self.time_appends(clock, stages);
-        self.write_out(ring);
+        self.write_out(ring, clock);
         self.note_undurable(clock);
         self.pending.seal();
         self.time_durable(clock, stages);
@@ -176,7 +178,7 @@ impl ShardHost {
     /// In the middle of a turn: what was appended goes to the disk.
     pub fn hand_over(&mut self, ring: &mut Ring, clock: &Clock, stages: &mut StageTimes) {
         self.time_appends(clock, stages);
-        self.write_out(ring);
+        self.write_out(ring, clock);
         self.pending.seal();
     }
 

@@ -107,6 +107,7 @@ pub fn open_shard(
         waiting_bytes_max,
         stalled: Vec::new(),
         times: super::times::AppendTimes::default(),
+        linger: super::linger::Linger::default(),
         undurable: None,
         failed: None,
         notice: None,

@@ -69,15 +69,15 @@ impl Pace {
 }
 
 impl ShardHost {
-    /// What was appended goes to the disk, as far as its budget allows.
-    pub(super) fn write_out(&mut self, ring: &mut Ring) {
-        self.with_log(ring, |wal, device| wal.commit(device));
+    /// What is to be written goes to the disk, as far as its budget allows.
+    pub(super) fn write_paced(&mut self, ring: &mut Ring) {
+        self.with_log(ring, |wal, device| wal.write(device));
         let Some(mut pace) = self.pace.take() else { return };
         while self.wal.wants_leave() {
             match pace.ask() {
                 Leave::Now => {
                     self.wal.give_leave();
-                    self.with_log(ring, |wal, device| wal.commit(device));
+                    self.with_log(ring, |wal, device| wal.write(device));
                 }
                 Leave::Later(wait) => {
                     if let Some(wait) = wait {

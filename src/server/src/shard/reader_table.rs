@@ -103,6 +103,11 @@ pub(super) enum SeekThen {
 }
 
 impl Readers {
+    /// Nobody reads here or wants to.
+    pub(super) fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.seeks.is_empty()
+    }
+
     /// Refused when there are too many, of all or of this connection.
     pub(super) fn insert(
         &mut self,

@@ -1,6 +1,7 @@
 //! A shard on a real ring and a real directory, with a disk that fails or dawdles when told to.
 
 mod failing;
+mod lingering;
 mod paced;
 mod slow;
 

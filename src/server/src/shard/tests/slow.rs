@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use model::reply::ShardHealth;
 use model::{
-    AckLevel, CoreId, ErrorCode, PartitionHandle, PartitionIndex, Reply, ShardId, Stage,
-    TopicConfig, TopicId, TopicName,
+    AckLevel, CoreId, ErrorCode, Lsn, PartitionHandle, PartitionIndex, Reply, Request, ShardId,
+    Stage, StartPosition, TopicConfig, TopicId, TopicName,
 };
 use protocol::BatchBuilder;
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
@@ -16,7 +16,9 @@ use wal::{LogDevice, WalConfig};
 
 use crate::clock::Clock;
 use crate::mesh::{Mesh, MeshEnd};
-use crate::message::{CheckedBatch, ConnectionId, Message, Origin, RemoteProduce};
+use crate::message::{
+    CheckedBatch, ConnectionId, Message, Origin, RemoteProduce, ReplyTo, ShardRequest,
+};
 use crate::outbox::Outbox;
 use crate::shard::{OpenShard, RingDevice, ShardHost, open_shard};
 use crate::stages::StageTimes;
@@ -123,6 +125,33 @@ impl Bench {
         self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
     }
 
+    /// As [`Self::quick_turn`] after the core has slept until there was something to do, and so long.
+    pub(super) fn next_turn(&mut self, later_ms: u64) {
+        self.ring.wait(None).unwrap();
+        self.now_ms += later_ms;
+        self.quick_turn();
+    }
+
+    pub(super) fn subscribe(&mut self) {
+        let clock = Clock::at(self.now_ms * MS);
+        let connection = ConnectionId { core: CoreId(0), index: 2, generation: 1 };
+        let origin = Origin { connection, correlation: 1, cost: 1 };
+        let request = Request::Subscribe {
+            partition: self.partition,
+            subscription: 1,
+            position: StartPosition::Next,
+            credit_bytes: 1 << 20,
+        };
+        let (to, asked) =
+            (ReplyTo::Client(origin), ShardRequest::Client { request, deadline_ms: 0 });
+        self.host.handle(&mut self.ring, &clock, to, asked, &mut self.out);
+    }
+
+    /// The last entry that is durable, and the last that there is.
+    pub(super) fn reached(&self) -> (Lsn, Lsn) {
+        (self.host.wal.durable_lsn(), self.host.wal.appended_lsn())
+    }
+
     fn hold(&mut self) {
         self.host.disk.faults.holds_writes = true;
     }
@@ -138,6 +167,10 @@ impl Bench {
     }
 
     pub(super) fn publish(&mut self, bytes: usize) {
+        self.publish_for(bytes, AckLevel::Durable);
+    }
+
+    pub(super) fn publish_for(&mut self, bytes: usize, level: AckLevel) {
         let mut builder = BatchBuilder::new();
         builder.append(1, None, Some(&vec![b'x'; bytes]), []).unwrap();
         let batch = builder.finish(None);
@@ -149,7 +182,7 @@ impl Bench {
         let produce = RemoteProduce {
             origin,
             partition: self.partition,
-            ack: Some(AckLevel::Durable),
+            ack: Some(level),
             deadline_ms: DEADLINE_MS,
             received_ns: self.now_ms * MS,
             batches: [CheckedBatch { header, bytes: [batch.into()].into_iter().collect() }]
