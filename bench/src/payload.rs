@@ -66,11 +66,23 @@ fn hash(stamp: &Stamp) -> u32 {
 #[inline]
 pub fn open(payload: &[u8]) -> Option<Stamp> {
     let (head, filler) = payload.split_first_chunk::<BYTES_MIN>()?;
-    let u32_at =
-        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-    let stamp = Stamp { producer: u32_at(4), sequence: u64_at(8), intended_ns: u64_at(16) };
-    (crc32c(filler) ^ hash(&stamp) == u32_at(0)).then_some(stamp)
+    let stamp = read(head);
+    (crc32c(filler) ^ hash(&stamp) == u32_at(head, 0)).then_some(stamp)
+}
+
+/// What a payload says that is known to be as it was sent; `None` when it is too short to say it.
+#[inline]
+pub fn stamp(payload: &[u8]) -> Option<Stamp> {
+    payload.first_chunk().map(read)
+}
+
+fn read(head: &[u8; BYTES_MIN]) -> Stamp {
+    let u64_at = |at: usize| u64::from(u32_at(head, at)) | u64::from(u32_at(head, at + 4)) << 32;
+    Stamp { producer: u32_at(head, 4), sequence: u64_at(8), intended_ns: u64_at(16) }
+}
+
+fn u32_at(head: &[u8; BYTES_MIN], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 /// Fills `payload` with bytes that do not compress, the same for the same `seed`.

@@ -1,7 +1,7 @@
 //! One reading connection: its subscriptions, their credit, and the check of what arrives.
 
 use model::{PartitionHandle, Request, StartPosition};
-use protocol::batch::BATCH_HEADER_BYTES;
+use protocol::batch::{BATCH_HEADER_BYTES, CRC_FROM, crc32c};
 use protocol::{BatchHeader, DELIVER_HEAD_BYTES, DeliverHead, RecordIter, put_request};
 
 use crate::error::BenchError;
@@ -287,28 +287,34 @@ impl Subscription {
                 gaps.push(Gap { partition, from: position, to });
                 self.ledger.skip();
             }
-            self.take_batch(&header, &batch[BATCH_HEADER_BYTES..], position, each)?;
+            self.take_batch(&header, batch, position, each)?;
             position = position.max(header.next_offset());
         }
         Ok(())
     }
 
+    /// A batch whose checksum is right is as its producer made it: of its payloads only the first is
+    /// gone through once more, which shows that the checksum was made of what was meant.
     fn take_batch(
         &mut self,
         header: &BatchHeader,
-        section: &[u8],
+        batch: &[u8],
         position: u64,
         each: &mut impl FnMut(Arrived),
     ) -> Result<(), BenchError> {
-        let mut run = Arrived::default();
-        for record in RecordIter::new(header, section) {
+        let is_whole = crc32c(&batch[CRC_FROM..]) == header.crc;
+        let (mut run, mut found_altered) = (Arrived::default(), is_whole);
+        for record in RecordIter::new(header, &batch[BATCH_HEADER_BYTES..]) {
             let record = record.map_err(|e| BenchError::Protocol(e.to_string()))?;
             let offset = header.base_offset + u64::from(record.offset_delta);
             if offset < position || self.share.end.is_some_and(|end| offset >= end) {
                 continue;
             }
             let payload_bytes = record.value.map_or(0, <[u8]>::len) as u64;
-            let Some(stamp) = record.value.and_then(payload::open) else {
+            let trusted = is_whole && record.offset_delta > 0;
+            let read = if trusted { payload::stamp } else { payload::open };
+            let Some(stamp) = record.value.and_then(read) else {
+                found_altered = true;
                 self.ledger.altered();
                 continue;
             };
@@ -324,11 +330,15 @@ impl Subscription {
         if run.messages > 0 {
             each(run);
         }
+        if !found_altered {
+            // Something between the payloads.
+            self.ledger.altered();
+        }
         Ok(())
     }
 }
 
-/// The first batch in `bytes`. Its own checksum is not looked at: every payload has one.
+/// The first batch in `bytes`, not checked.
 fn split_batch(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BenchError> {
     let short = || BenchError::Protocol("a delivery that ends inside a batch".into());
     let head = bytes.first_chunk::<BATCH_HEADER_BYTES>().ok_or_else(short)?;
@@ -445,10 +455,17 @@ mod tests {
         assert_eq!((repeated.duplicated, repeated.lost), (2, 2));
         let reordered = verdict(&[deliver(0, 0, &[2, 0])], 4);
         assert_eq!((reordered.reordered, reordered.lost), (2, 0));
-        let mut body = deliver(0, 0, &[0, 2]);
-        let last = body.len() - 10;
-        body[last] ^= 1;
-        assert_eq!(verdict(&[body], 4).corrupted, 1);
+        let body = deliver(0, 0, &[0, 2]);
+        let altered = |at: usize| {
+            let mut body = body.clone();
+            body[at] ^= 1;
+            verdict(&[body], 4)
+        };
+        assert_eq!(altered(body.len() - 10).corrupted, 1, "the last payload's");
+        // The second batch's header: not its records.
+        let second = DELIVER_HEAD_BYTES + (body.len() - DELIVER_HEAD_BYTES) / 2;
+        let timestamps = altered(second + BATCH_HEADER_BYTES - 30);
+        assert_eq!((timestamps.corrupted, timestamps.lost), (1, 0), "{timestamps:?}");
     }
 
     #[test]

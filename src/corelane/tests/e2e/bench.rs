@@ -27,7 +27,9 @@ fn embedded(kind: &str, dir: &Path, more: &[&str]) -> Value {
 #[track_caller]
 fn assert_sound(report: &Value) {
     assert_eq!(report["schema"], 1);
-    assert!(report["messages_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    // A disk that stands still for the whole of a short run leaves nothing of a rate, which is then said.
+    let stood_still = report["rate_kept"] == false;
+    assert!(stood_still || report["messages_per_s"].as_f64().unwrap() > 0.0, "{report}");
     assert!(report["latency_us"]["p99_9"].is_number(), "{report}");
     assert!(report["checked"].as_u64().unwrap() > 0, "{report}");
     for key in ["lost", "duplicated", "reordered", "corrupted"] {
