@@ -10,8 +10,8 @@ use wal::{Batches, Cursor, CursorId, TimeSeek};
 
 use super::turns::{ReadTurns, TurnTime};
 use crate::bounds::{
-    CONNECTION_UNSENT_BYTES_MAX, FETCHES_OF_CONNECTION_MAX, READERS_OF_CONNECTION_MAX,
-    READERS_PER_SHARD_MAX,
+    CONNECTION_UNSENT_BYTES_MAX, FETCHES_OF_CONNECTION_MAX, READER_UNSENT_BYTES_MAX,
+    READERS_OF_CONNECTION_MAX, READERS_PER_SHARD_MAX,
 };
 use crate::message::{ConnectionId, Origin, Payload};
 
@@ -42,8 +42,10 @@ pub(super) struct OfConnection {
     pub(super) fetches: usize,
     /// Handed out and not yet sent, over all its readers, bytes.
     pub(super) unsent: u64,
-    /// Readers held up by `unsent`.
+    /// Readers that wait for room here; some may have gone.
     pub(super) held: VecDeque<u64>,
+    /// It is among those whose readers can go on.
+    pub(super) resumed: bool,
     /// Reads that wait for the connection's turn.
     pub(super) queued: VecDeque<(u64, ReadOrder)>,
 }
@@ -57,8 +59,19 @@ pub(super) struct Reader {
     pub(super) cursor: Option<Cursor>,
     /// Delivered, not yet sent by the connection's core, bytes.
     pub(super) unsent: u64,
-    /// What to read once the connection has sent, or the disk has answered.
-    pub(super) held: Option<ReadOrder>,
+    /// What to read, once that may be.
+    pub(super) held: Option<(Hold, ReadOrder)>,
+}
+
+/// What a read waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Room of the reader's own.
+    Reader,
+    /// Room of its connection, among whose `held` it is, once.
+    Connection,
+    /// The disk.
+    Disk,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,15 +172,28 @@ impl Readers {
         if of.unsent < unsent_max(self.pressed) {
             return false;
         }
-        of.held.push_back(id);
-        if of.held.len() > 2 * of.readers.len() {
-            // Most have gone.
-            of.held.retain(|id| of.readers.contains(id));
-        }
+        of.hold(id);
         if let Some(reader) = self.get(id) {
-            reader.held = Some(order);
+            reader.held = Some((Hold::Connection, order));
         }
         true
+    }
+
+    /// A connection has sent `bytes` that this reader was given.
+    pub(super) fn sent(&mut self, id: u64, connection: ConnectionId, bytes: u64) {
+        let reader = self.slots.get_mut(slot_of(id)).filter(|reader| reader.id == id);
+        let Some(of) = self.by_connection.get_mut(&connection) else { return };
+        of.unsent = of.unsent.saturating_sub(bytes);
+        if let Some(reader) = reader {
+            reader.unsent = reader.unsent.saturating_sub(bytes);
+            if let Some((hold @ Hold::Reader, _)) = &mut reader.held
+                && reader.unsent < READER_UNSENT_BYTES_MAX
+            {
+                *hold = Hold::Connection;
+                of.hold(id);
+            }
+        }
+        self.resume(connection);
     }
 
     /// The next reader that its connection had held up and no longer does.
@@ -189,9 +215,10 @@ impl Readers {
         Payload { slices: std::iter::once(copy.freeze()).collect(), copied: true, due_ns }
     }
 
-    pub(super) fn waits_for_disk(&mut self, id: u64) -> bool {
-        let cursor = self.get(id).and_then(|reader| reader.cursor.as_ref().map(Cursor::id));
-        cursor.is_some_and(|cursor| self.by_cursor.contains_key(&cursor))
+    /// What the reader was to read, if this is what it has waited for.
+    pub(super) fn take_held(&mut self, id: u64, waits_for: Hold) -> Option<ReadOrder> {
+        let held = &mut self.get(id)?.held;
+        held.take_if(|(hold, _)| *hold == waits_for).map(|(_, order)| order)
     }
 
     /// Yields the reader's cursor, to be closed.
@@ -218,6 +245,16 @@ impl Readers {
             *owner == connection && cursor.stream() == stream && cursor.offset() == offset
         })?;
         self.idle_cursors.remove(at).map(|(_, cursor)| cursor)
+    }
+}
+
+impl OfConnection {
+    fn hold(&mut self, id: u64) {
+        self.held.push_back(id);
+        if self.held.len() > 2 * self.readers.len() {
+            // Most have gone.
+            self.held.retain(|id| self.readers.contains(id));
+        }
     }
 }
 

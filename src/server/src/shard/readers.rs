@@ -11,7 +11,7 @@ use wal::{Batches, Cursor, ReadStep, SeekStep, TimeSeek};
 
 use super::ShardHost;
 pub use super::reader_table::FetchWant;
-use super::reader_table::{PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
+use super::reader_table::{Hold, PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
 use super::turns::ReadSource;
 use crate::bounds::{
     FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
@@ -135,40 +135,16 @@ impl ShardHost {
 
     /// A connection has sent `bytes` that this reader was given.
     pub fn reader_sent(&mut self, key: ReaderKey, connection: ConnectionId, bytes: u64) {
-        let mut holds = false;
-        if let Some(of) = self.readers.by_connection.get_mut(&connection) {
-            of.unsent = of.unsent.saturating_sub(bytes);
-            holds = !of.held.is_empty();
-        }
-        if let Some(reader) = self.readers.get(key.reader) {
-            reader.unsent = reader.unsent.saturating_sub(bytes);
-            holds |= reader.held.is_some();
-        }
-        if holds {
-            self.readers.turns.resume(connection, key.reader);
-        }
+        self.readers.sent(key.reader, connection, bytes);
     }
 
     /// Reads on for a connection that has sent something, and so has room again. Returns whether
     /// there was one.
     fn read_resumed(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
-        let Some((connection, reader)) = self.readers.turns.next_resumed() else { return false };
-        self.resume_held(ring, now_ns, reader, out);
-        if let Some(next) = self.readers.next_held(connection) {
-            // The others behind it when the connection's turn has come again.
-            self.readers.turns.resume(connection, next);
-        }
+        let Some((id, order)) = self.readers.next_resumed() else { return false };
+        // Until now it was its connection that had no room.
+        self.read(ring, id, ReadOrder { due_ns: now_ns, ..order }, out);
         true
-    }
-
-    /// Reads what a reader was held up with, unless it is the disk it waits for.
-    fn resume_held(&mut self, ring: &mut Ring, now_ns: u64, id: u64, out: &mut Outbox) {
-        if !self.readers.waits_for_disk(id)
-            && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
-        {
-            // Until now it was its connection that had no room.
-            self.read(ring, id, ReadOrder { due_ns: now_ns, ..order }, out);
-        }
     }
 
     /// Forgets what a connection that has ended was reading.
@@ -255,7 +231,7 @@ impl ShardHost {
     fn read_ready(&mut self, ring: &mut Ring, out: &mut Outbox) -> bool {
         let Some(cursor) = self.wal.take_ready() else { return false };
         if let Some(id) = self.readers.by_cursor.remove(&cursor)
-            && let Some(order) = self.readers.get(id).and_then(|reader| reader.held.take())
+            && let Some(order) = self.readers.take_held(id, Hold::Disk)
         {
             self.read(ring, id, order, out);
         }
@@ -309,7 +285,7 @@ impl ShardHost {
         let (connection, cursor) = (reader.connection, reader.cursor.as_ref().map(Cursor::id));
         let own = reader.unsent >= READER_UNSENT_BYTES_MAX;
         if own {
-            reader.held = Some(order);
+            reader.held = Some((Hold::Reader, order));
         }
         if own || self.readers.hold_for_connection(connection, id, order) {
             // Whoever takes nothing keeps no one from the disk.
@@ -344,7 +320,7 @@ impl ShardHost {
                 self.hand_out(id, &batches, order, out);
             }
             ReadStep::Pending => {
-                reader.held = Some(order);
+                reader.held = Some((Hold::Disk, order));
                 self.readers.by_cursor.insert(cursor_id, id);
             }
             ReadStep::End => self.nothing_read(id, order, out),

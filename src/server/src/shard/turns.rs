@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::reader_table::{ReadOrder, Readers};
+use super::reader_table::{Hold, ReadOrder, Readers};
 use crate::bounds::{
     READ_BYTES_ALONE, READ_BYTES_BESIDE_PUBLISHES, READ_NS_ALONE, READ_NS_BESIDE_PUBLISHES,
 };
@@ -71,8 +71,8 @@ pub(super) struct ReadTurns {
     last: ReadSource,
     /// With reads that wait: each once.
     queued: VecDeque<ConnectionId>,
-    /// With room again after a send, and the reader that it was sent for.
-    resumed: VecDeque<(ConnectionId, u64)>,
+    /// With room again after a send, for readers that wait for it: each once.
+    resumed: VecDeque<ConnectionId>,
 }
 
 impl ReadTurns {
@@ -87,14 +87,6 @@ impl ReadTurns {
 
     pub(super) fn has_queued(&self) -> bool {
         !self.queued.is_empty()
-    }
-
-    pub(super) fn resume(&mut self, connection: ConnectionId, reader: u64) {
-        self.resumed.push_back((connection, reader));
-    }
-
-    pub(super) fn next_resumed(&mut self) -> Option<(ConnectionId, u64)> {
-        self.resumed.pop_front()
     }
 }
 
@@ -128,6 +120,34 @@ impl Readers {
         }
         None
     }
+
+    /// Readers of this connection that wait for room go on when its turn comes, if there are any.
+    pub(super) fn resume(&mut self, connection: ConnectionId) {
+        if let Some(of) = self.by_connection.get_mut(&connection)
+            && !of.held.is_empty()
+            && !of.resumed
+        {
+            of.resumed = true;
+            self.turns.resumed.push_back(connection);
+        }
+    }
+
+    /// The next read for which there is room again: one of each connection before the second of
+    /// any.
+    pub(super) fn next_resumed(&mut self) -> Option<(u64, ReadOrder)> {
+        while let Some(connection) = self.turns.resumed.pop_front() {
+            // It may have ended.
+            let Some(of) = self.by_connection.get_mut(&connection) else { continue };
+            of.resumed = false;
+            while let Some(id) = self.next_held(connection) {
+                if let Some(order) = self.take_held(id, Hold::Connection) {
+                    self.resume(connection);
+                    return Some((id, order));
+                }
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +156,7 @@ mod tests {
 
     use super::super::reader_table::ReaderKind;
     use super::*;
+    use crate::bounds::{CONNECTION_UNSENT_BYTES_MAX, READER_UNSENT_BYTES_MAX};
 
     #[test]
     fn a_turn_has_its_time_once() {
@@ -191,6 +212,69 @@ mod tests {
         assert!(readers.next_queued().is_none());
         assert!(!readers.turns.has_queued());
     }
+
+    /// However often a connection stops and goes on, it has one place among those with room again.
+    #[test]
+    fn a_connection_that_has_sent_has_one_turn_at_a_time() {
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let connection = |index| ConnectionId { core: CoreId(0), index, generation: 0 };
+        let kind = ReaderKind::Subscription { number: 0, correlation: 0 };
+        let order = ReadOrder { offset: 0, bytes_max: 1, end: 1, due_ns: 0 };
+        let mut readers = Readers::default();
+        let mut insert = |index| readers.insert(partition, connection(index), kind).unwrap();
+        let often: Vec<_> = (0..3).map(|_| insert(1)).collect();
+        let once = insert(2);
+        for (index, ids) in [(1, &often[..]), (2, &[once])] {
+            let of = readers.by_connection.get_mut(&connection(index)).unwrap();
+            of.unsent = CONNECTION_UNSENT_BYTES_MAX + 1_000;
+            ids.iter()
+                .for_each(|id| assert!(readers.hold_for_connection(connection(index), *id, order)));
+        }
+        for _ in 0..1_000 {
+            readers.sent(often[0], connection(1), 1);
+        }
+        assert_eq!(readers.turns.resumed.len(), 1);
+        assert!(readers.next_resumed().is_none(), "there is no room yet");
+        for _ in 0..1_000 {
+            readers.sent(often[1], connection(1), 1);
+            readers.sent(once, connection(2), 2);
+        }
+        assert_eq!(readers.turns.resumed.len(), 2);
+        let next = |readers: &mut Readers| readers.next_resumed().map(|(id, _)| id);
+        let order: Vec<_> = (0..4).map_while(|_| next(&mut readers)).collect();
+        assert_eq!(order, [often[0], once, often[1], often[2]]);
+        assert!(next(&mut readers).is_none() && readers.turns.resumed.is_empty());
+    }
+
+    /// One that has too much of its own goes on when that is sent, behind those before it, and not
+    /// before.
+    #[test]
+    fn a_reader_with_too_much_of_its_own_goes_on_once_that_is_sent() {
+        let partition =
+            PartitionHandle { topic: TopicId(1), stream: StreamId(1), shard: ShardId(0) };
+        let connection = ConnectionId { core: CoreId(0), index: 1, generation: 0 };
+        let kind = ReaderKind::Subscription { number: 0, correlation: 0 };
+        let order = ReadOrder { offset: 7, bytes_max: 1, end: 9, due_ns: 0 };
+        let mut readers = Readers::default();
+        let id = readers.insert(partition, connection, kind).unwrap();
+        readers.by_connection.get_mut(&connection).unwrap().unsent = READER_UNSENT_BYTES_MAX + 5;
+        let reader = readers.get(id).unwrap();
+        (reader.unsent, reader.held) = (READER_UNSENT_BYTES_MAX + 5, Some((Hold::Reader, order)));
+        readers.sent(id, connection, 5);
+        assert!(readers.next_resumed().is_none(), "it has as much as it may have");
+        readers.sent(id, connection, 1);
+        readers.sent(id, connection, 1);
+        let next = readers.next_resumed().map(|(id, order)| (id, order.offset));
+        assert_eq!(next, Some((id, 7)));
+        assert!(readers.next_resumed().is_none(), "once");
+        // One that the disk keeps is none of these.
+        readers.get(id).unwrap().held = Some((Hold::Disk, order));
+        readers.sent(id, connection, 1);
+        assert!(readers.next_resumed().is_none());
+        assert!(readers.take_held(id, Hold::Disk).is_some());
+    }
+
     #[test]
     fn readers_that_go_leave_nothing_queued_behind() {
         let partition =
