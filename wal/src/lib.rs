@@ -32,7 +32,9 @@ pub use config::{ENTRY_PAYLOAD_BYTES_MAX, WalConfig};
 pub use device::{FileDevice, LogDevice, SimDisk};
 pub use error::{OpenError, WalFailure};
 pub use fold::{Cut, EntryHead, FREES_SPACE, Fold, Recovered};
-pub use read::{Batches, Cursor, CursorId, ReadStep, SeekStep, TimeSeek};
+pub use read::{
+    Batches, Cursor, CursorId, READ_BLOCK_COST, READ_WALK_MAX, ReadStep, SeekStep, TimeSeek,
+};
 pub use segments::pin::{LogPoint, PointSegment};
 pub use stats::{SegmentUse, StreamUse, WalStats};
 pub use wal::{Room, Wal};

@@ -27,6 +27,9 @@ pub struct WalStats {
     pub witnesses: u64,
     /// Bytes read from the disk for readers.
     pub cold_bytes_read: u64,
+    /// What readers have walked through to find what is theirs: entries of any stream, and
+    /// [`crate::READ_BLOCK_COST`] for each block.
+    pub walked: u64,
     /// Bytes written with zeros ahead of the log.
     pub zeroed_bytes: u64,
     /// Checkpoints completed.

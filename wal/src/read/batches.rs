@@ -14,6 +14,11 @@ use crate::wal::Wal;
 
 /// Slices in one answer at most.
 const SLICES_MAX: usize = 256;
+/// What one read may walk through, about 10 ns each: entries, its own and others', and
+/// [`READ_BLOCK_COST`] for each block. The last block may pass it.
+pub const READ_WALK_MAX: u64 = 8_192;
+/// What finding a block counts, in entries.
+pub const READ_BLOCK_COST: u64 = 32;
 
 /// Why taking batches out of a block ended.
 enum Taken {
@@ -69,6 +74,7 @@ impl Wal {
         end_offset: u64,
         batches: &mut Batches,
     ) -> ReadStep {
+        let mut walked = 0;
         loop {
             let (segment, at, bytes, entry) = match self.find_block(device, cursor) {
                 Found::Block { segment, block, bytes, entry } => (segment, block, bytes, entry),
@@ -84,6 +90,9 @@ impl Wal {
                 Fetched::Damaged { file, offset } => return ReadStep::Damaged { file, offset },
             };
             let end = at + u64::from(block.header.block_bytes);
+            let cost = READ_BLOCK_COST + u64::from(block.header.entries.saturating_sub(entry));
+            walked += cost;
+            self.stats.walked += cost;
             match take(&block, cold, cursor, entry, max_bytes, end_offset, batches) {
                 Taken::All => cursor.place = Some(Place::After { segment, block: at, end }),
                 Taken::Stopped { entry } => {
@@ -101,6 +110,14 @@ impl Wal {
                 || batches.slices.len() >= SLICES_MAX
             {
                 return ReadStep::End;
+            }
+            if walked >= READ_WALK_MAX {
+                // Enough for one read: what was found is handed out, or it goes on when its turn
+                // comes again.
+                if batches.entries == 0 {
+                    self.readers.tell(cursor.id);
+                }
+                return ReadStep::Pending;
             }
         }
     }

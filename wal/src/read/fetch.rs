@@ -84,7 +84,8 @@ impl Readers {
         CursorId(self.next_cursor)
     }
 
-    fn tell(&mut self, cursor: CursorId) {
+    /// The cursor can go on.
+    pub fn tell(&mut self, cursor: CursorId) {
         self.ready.push_back(cursor);
     }
 

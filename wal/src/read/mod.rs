@@ -17,6 +17,7 @@ use bytes::Bytes;
 use model::StreamId;
 use smallvec::SmallVec;
 
+pub use batches::{READ_BLOCK_COST, READ_WALK_MAX};
 pub(crate) use fetch::Readers;
 pub(crate) use window::{Got, ReadOrder, Window};
 
@@ -84,7 +85,8 @@ pub struct Batches {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadStep {
     Batches(Batches),
-    /// Disk reads are under way; [`crate::Wal::take_ready`] names the cursor when it can go on.
+    /// Disk reads are under way, or more of other streams lies between than one read walks through;
+    /// [`crate::Wal::take_ready`] names the cursor when it can go on.
     Pending,
     /// Nothing before the end offset.
     End,

@@ -2,7 +2,7 @@
 
 use model::StreamId;
 
-use super::{ReadStep, SeekStep, TimeSeek};
+use super::{READ_BLOCK_COST, READ_WALK_MAX, ReadStep, SeekStep, TimeSeek};
 use crate::WalConfig;
 use crate::testing::{Log, config, payload};
 
@@ -237,4 +237,88 @@ fn memory_stays_within_its_budget() {
     }
     assert!(log.wal.stats().cached_bytes <= budget + 512 * 1024);
     assert_eq!(held.slices[0], before);
+}
+
+/// One batch of a stream among very many of others: a read walks through so much and no more, in
+/// memory and on the disk, and all is found in the end.
+#[test]
+fn a_read_of_a_rare_stream_walks_through_so_much_of_others_and_no_more() {
+    // Blocks of one stream's batches and of many batches of another, then much without the first.
+    let mut log = Log::new(config());
+    let (mut rare, mut other) = (0, 0);
+    for round in 0..400 {
+        if round < 300 {
+            log.append(1, rare, 20);
+            rare += 1;
+        }
+        for _ in 0..60 {
+            log.append(2, other, 12);
+            other += 1;
+        }
+        log.settle();
+    }
+    let block_max = 60 + 1 + READ_BLOCK_COST;
+    let cold = WalConfig { cache_bytes: 0, ..config() };
+    for reopened in [false, true] {
+        if reopened {
+            log = log.reopen(cold.clone());
+        }
+        let mut cursor = log.wal.cursor(StreamId(1), 0);
+        let (mut found, mut steps) = (Vec::<u8>::new(), 0);
+        loop {
+            let before = log.wal.stats().walked;
+            let step = log.wal.read(&mut log.disk, &mut cursor, 1 << 20, u64::MAX);
+            let walked = log.wal.stats().walked - before;
+            assert!(walked < READ_WALK_MAX + block_max, "{walked} in one read");
+            steps += 1;
+            match step {
+                ReadStep::Batches(batches) => batches.slices.iter().for_each(|s| found.extend(s)),
+                ReadStep::Pending => {
+                    while log.wal.take_ready() != Some(cursor.id()) {
+                        log.end_one();
+                    }
+                }
+                ReadStep::End => break,
+                step => panic!("{step:?}"),
+            }
+        }
+        let whole: Vec<u8> = (0..rare).flat_map(|offset| payload(1, offset, 20)).collect();
+        assert!(found == whole, "reopened: {reopened}");
+        assert!(steps > 300 * (60 + READ_BLOCK_COST) / READ_WALK_MAX, "{steps} steps");
+        log.wal.close_cursor(cursor);
+    }
+}
+
+/// Behind a small block there is one of very many others: the reader has its turn to itself no
+/// longer than that, and comes again without the disk.
+#[test]
+fn a_read_that_finds_nothing_in_so_much_comes_again() {
+    let config = WalConfig {
+        segment_bytes: 4 * 1024 * 1024,
+        group_bytes: 1024 * 1024,
+        backlog_bytes: 8 * 1024 * 1024,
+        ..config()
+    };
+    let mut log = Log::new(config);
+    log.append(1, 0, 20);
+    log.settle();
+    let many = READ_WALK_MAX;
+    (0..many).for_each(|offset| _ = log.append(2, offset, 12));
+    log.settle();
+    log.append(1, 1, 20);
+    log.settle();
+    let mut cursor = log.wal.cursor(StreamId(1), 0);
+    let ReadStep::Batches(first) = log.wal.read(&mut log.disk, &mut cursor, 1, u64::MAX) else {
+        panic!("the first is in memory")
+    };
+    assert_eq!((first.first_offset, first.next_offset), (0, 1));
+    let step = log.wal.read(&mut log.disk, &mut cursor, 1, u64::MAX);
+    assert_eq!(step, ReadStep::Pending);
+    assert_eq!(log.wal.take_ready(), Some(cursor.id()), "nothing is waited for");
+    let ReadStep::Batches(second) = log.wal.read(&mut log.disk, &mut cursor, 1, u64::MAX) else {
+        panic!("the second is in memory")
+    };
+    assert_eq!((second.first_offset, second.next_offset), (1, 2));
+    log.wal.close_cursor(cursor);
+    assert_eq!(log.wal.take_ready(), None);
 }
