@@ -54,6 +54,8 @@ pub(crate) struct Reader {
     pub read_end: Offset,
     pub kind: Kind,
     state: State,
+    /// When it was last queued.
+    pub queued_ns: u64,
     /// Tells this reader from an earlier one in the same slot.
     serial: u64,
     /// A fetch that waits: how far its stream's count has to come, bytes.
@@ -106,6 +108,8 @@ pub(crate) struct Readers {
     deadlines: BTreeSet<(i64, ReaderId)>,
     serial: u64,
     waiting: usize,
+    /// The time by which readers are queued, as last told.
+    pub now_ns: u64,
 }
 
 impl Readers {
@@ -126,6 +130,7 @@ impl Readers {
             read_end: 0,
             kind,
             state: State::Parked,
+            queued_ns: 0,
             serial: self.serial,
             due_bytes: 0,
             previous: NONE,
@@ -161,12 +166,13 @@ impl Readers {
 
     /// Moves a reader to `state`; one that becomes queued goes to the end of the queue.
     pub fn set_state(&mut self, slot: u32, state: State) {
-        let reader = &self.slots[slot as usize];
+        let reader = &mut self.slots[slot as usize];
         let before = reader.state;
         if before == state {
             return;
         }
         if state == State::Queued {
+            reader.queued_ns = self.now_ns;
             self.runnable.push_back((slot, reader.serial));
         }
         let moves = (before == State::Waiting) != (state == State::Waiting);

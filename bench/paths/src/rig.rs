@@ -229,7 +229,7 @@ impl Rig {
     }
 
     fn read(&mut self, effect: &Effect) -> Option<corelane_wal::Batches> {
-        let Effect::Read { reader, stream, offset, max_bytes, end_offset } = effect else {
+        let Effect::Read { reader, stream, offset, max_bytes, end_offset, .. } = effect else {
             return None;
         };
         let held = self.cursor.take().filter(|cursor| cursor.offset() == *offset);

@@ -62,8 +62,16 @@ impl Default for EngineConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Read whole batches of `stream` from `offset` on, none at or past `end_offset`, and report
-    /// by [`Engine::read_done`], [`Engine::read_trimmed`] or [`Engine::read_blocked`].
-    Read { reader: ReaderId, stream: StreamId, offset: Offset, max_bytes: u32, end_offset: Offset },
+    /// by [`Engine::read_done`], [`Engine::read_trimmed`] or [`Engine::read_blocked`]. It could have
+    /// been done since `due_ns`, as [`Engine::turn_begins`] told the time.
+    Read {
+        reader: ReaderId,
+        stream: StreamId,
+        offset: Offset,
+        max_bytes: u32,
+        end_offset: Offset,
+        due_ns: u64,
+    },
     /// The fetch's time is up and there is nothing to read: answer it with no batches, standing
     /// at `next_offset`. The reader is gone.
     FetchExpired { reader: ReaderId, stream: StreamId, next_offset: Offset },

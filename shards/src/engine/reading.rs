@@ -206,6 +206,12 @@ impl Engine {
         None
     }
 
+    /// Tells the time that [`Effect::Read`] gives back, by a clock of the host's choice: once for all
+    /// that is about to be asked and committed. Nothing is decided by it.
+    pub fn turn_begins(&mut self, now_ns: u64) {
+        self.readers.now_ns = now_ns;
+    }
+
     /// Tells the time by a clock of the host's choice that does not jump (entries' times are told
     /// apart from it): fetches whose deadline has come take their last turn.
     pub fn tick(&mut self, now_ms: i64) {
@@ -293,9 +299,9 @@ impl Engine {
             }
         };
         found.read_end = shown.next_offset;
-        let (offset, end_offset) = (found.position, found.read_end);
+        let (offset, end_offset, due_ns) = (found.position, found.read_end, found.queued_ns);
         self.readers.set_state(slot, State::Reading);
-        Some(Effect::Read { reader, stream, offset, max_bytes, end_offset })
+        Some(Effect::Read { reader, stream, offset, max_bytes, end_offset, due_ns })
     }
 }
 

@@ -216,7 +216,9 @@ impl World {
 
     /// A read is asked for once at a time, where its reader stands, and up to the committed end.
     fn check_read(&mut self, effect: &Effect) {
-        let Effect::Read { reader, stream, offset, max_bytes, end_offset } = effect else { return };
+        let Effect::Read { reader, stream, offset, max_bytes, end_offset, .. } = effect else {
+            return;
+        };
         let partition = &self.shown.partitions[&stream.0];
         let found = self.readers.get_mut(&reader.0).unwrap();
         assert!(!found.reading, "two reads at once for reader {}", reader.0);
@@ -237,7 +239,9 @@ impl World {
 
     /// Reads as the log would, at a moment of its own choosing.
     fn read(&mut self, effect: Effect) {
-        let Effect::Read { reader, stream, offset, max_bytes, end_offset } = effect else { return };
+        let Effect::Read { reader, stream, offset, max_bytes, end_offset, .. } = effect else {
+            return;
+        };
         let there = self.readers.contains_key(&reader.0);
         let Some(partition) = self.shown.partitions.get(&stream.0).filter(|_| there) else {
             assert_eq!(self.engine.read_done(reader, offset, 0), ReadVerdict::Gone);

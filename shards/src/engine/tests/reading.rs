@@ -18,8 +18,15 @@ fn nothing_is_read_before_it_is_committed_or_without_credit() {
     assert_eq!(engine.next_effect(), None);
     engine.commit(lsn);
     let stream = from.stream;
-    let read = Effect::Read { reader: ONE, stream, offset: 0, max_bytes: 150, end_offset: 4 };
-    assert_eq!(engine.next_effect(), Some(read));
+    let read = |offset, max_bytes, end_offset| Effect::Read {
+        reader: ONE,
+        stream,
+        offset,
+        max_bytes,
+        end_offset,
+        due_ns: 0,
+    };
+    assert_eq!(engine.next_effect(), Some(read(0, 150, 4)));
     assert_eq!(engine.next_effect(), None, "one read at a time");
     // One batch larger than the credit goes through, and then no more.
     assert_eq!(engine.read_done(ONE, 4, 200), ReadVerdict::Reply);
@@ -28,8 +35,35 @@ fn nothing_is_read_before_it_is_committed_or_without_credit() {
     engine.add_credit(ONE, 50);
     assert_eq!(engine.next_effect(), None);
     engine.add_credit(ONE, 1);
-    let read = Effect::Read { reader: ONE, stream, offset: 4, max_bytes: 1, end_offset: 5 };
-    assert_eq!(engine.next_effect(), Some(read));
+    assert_eq!(engine.next_effect(), Some(read(4, 1, 5)));
+}
+
+/// The queue is never empty, and yet each read is due since what it is for has come.
+#[test]
+fn a_read_is_due_since_there_is_something_for_it() {
+    let (mut engine, mut log, from) = with_partition(TopicConfig::default());
+    for reader in 1..=10 {
+        engine.subscribe(ReaderId(reader), from, &StartPosition::Next).unwrap();
+        engine.add_credit(ReaderId(reader), u64::MAX);
+    }
+    let next = |engine: &mut crate::Engine| {
+        let Some(Effect::Read { reader, end_offset, due_ns, .. }) = engine.next_effect() else {
+            panic!("there is always one")
+        };
+        engine.read_done(reader, end_offset, 100);
+        (reader.0, due_ns)
+    };
+    for turn in 1..=20 {
+        engine.turn_begins(turn * 100);
+        let lsn = append(&mut engine, &mut log, from, 1).lsn;
+        engine.commit(lsn);
+        // Half of them each turn: those who have waited since the one before.
+        let readers = if turn % 2 == 1 { 1..=5 } else { 6..=10 };
+        let due_ns = (turn - 1).max(1) * 100;
+        let expected: Vec<_> = readers.map(|reader| (reader, due_ns)).collect();
+        let taken: Vec<_> = (0..5).map(|_| next(&mut engine)).collect();
+        assert_eq!(taken, expected, "turn {turn}");
+    }
 }
 
 #[test]
