@@ -14,8 +14,14 @@ pub const READ_BYTES_BESIDE_PUBLISHES: usize = 256 * 1024;
 pub const READ_NS_ALONE: u64 = 1_000_000;
 /// ...and the bytes.
 pub const READ_BYTES_ALONE: usize = 4 * 1024 * 1024;
-/// Reads that a shard sorts by their connections in one turn, once they are more than that time holds.
-pub const READS_QUEUED_PER_TURN: usize = 1_024;
+/// Once reads are more than that time holds they are sorted by their connections, for this part of
+/// it beside it: sorting one is far less than reading it.
+pub const SORT_SHARE: u64 = 4;
+/// The clock is looked at for that after so many of them.
+pub const SORTED_PER_LOOK: usize = 16;
+/// For so long after a publish was taken or answered the next counts as waiting: whoever sends one
+/// after the other has it on its way.
+pub const PUBLISHES_RECENT_NS: u64 = 2_000_000;
 /// Bytes handed to one reader that its connection has not sent yet: past this it waits, so a slow
 /// reader pins at most this plus one read of the cache.
 pub const READER_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -133,6 +139,7 @@ const _: () = assert!(OUTPUT_BYTES_SPARED < OUTPUT_BYTES_MAX);
 const _: () = assert!(OUTPUT_BYTES_MAX < OUTPUT_BYTES_PER_CORE_MAX);
 const _: () = assert!(READ_NS_BESIDE_PUBLISHES <= READ_NS_ALONE);
 const _: () = assert!(READ_BYTES_BESIDE_PUBLISHES <= READ_BYTES_ALONE);
+const _: () = assert!(READ_NS_ALONE <= PUBLISHES_RECENT_NS);
 const _: () = assert!(READ_BYTES_MAX as u64 <= READER_UNSENT_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_SPARE_PER_SHARD as u64 <= DESCRIPTORS_TO_GROW_PER_SHARD);
 const _: () = assert!(READ_BYTES_MAX < model::limits::FRAME_BYTES_MAX as usize);

@@ -18,6 +18,16 @@ pub struct Clock {
     unix_rest_ns: u64,
     /// The system's clock has jumped back and not caught up.
     is_behind: bool,
+    #[cfg(test)]
+    driven: Option<Driven>,
+}
+
+/// Time for a test: it moves when it is read, and then only.
+#[cfg(test)]
+#[derive(Debug)]
+struct Driven {
+    now_ns: std::cell::Cell<u64>,
+    step_ns: u64,
 }
 
 impl Clock {
@@ -25,14 +35,29 @@ impl Clock {
     /// something to another.
     pub fn new(started: Instant) -> Self {
         let unix_ms = system_unix_ms();
-        Self { started, now_ns: 0, unix_ms, unix_rest_ns: 0, is_behind: false }
+        Self {
+            started,
+            now_ns: 0,
+            unix_ms,
+            unix_rest_ns: 0,
+            is_behind: false,
+            #[cfg(test)]
+            driven: None,
+        }
     }
 
     /// A clock that stands at this time.
     #[cfg(test)]
     pub fn at(now_ns: u64) -> Self {
         let started = Instant::now() - std::time::Duration::from_nanos(now_ns);
-        Self { started, now_ns, unix_ms: 1_000, unix_rest_ns: 0, is_behind: false }
+        Self { now_ns, unix_ms: 1_000, ..Self::new(started) }
+    }
+
+    /// A clock that goes on by `step_ns` whenever it is read, and never else.
+    #[cfg(test)]
+    pub fn driven(now_ns: u64, step_ns: u64) -> Self {
+        let driven = Driven { now_ns: std::cell::Cell::new(now_ns), step_ns };
+        Self { driven: Some(driven), ..Self::at(now_ns) }
     }
 
     /// Reads both clocks.
@@ -95,6 +120,9 @@ impl Clock {
     /// Lets time pass for a test.
     #[cfg(test)]
     pub fn age(&mut self, by: std::time::Duration) {
+        if let Some(Driven { now_ns, .. }) = &self.driven {
+            now_ns.set(now_ns.get() + by.as_nanos() as u64);
+        }
         self.started -= by;
         self.refresh();
     }
@@ -106,6 +134,11 @@ impl Clock {
 
     /// The same at this very moment, for what is timed within a turn.
     pub fn read_ns(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(Driven { now_ns, step_ns }) = &self.driven {
+            now_ns.set(now_ns.get() + step_ns);
+            return now_ns.get();
+        }
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -146,7 +179,7 @@ mod tests {
     const SECOND_NS: u64 = 1_000_000_000;
 
     fn clock(unix_ms: i64) -> Clock {
-        Clock { started: Instant::now(), now_ns: 0, unix_ms, unix_rest_ns: 0, is_behind: false }
+        Clock { unix_ms, ..Clock::new(Instant::now()) }
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Core {
                 self.send_answer(reply_to, status);
             }
             Message::ProduceAck { connection, first_correlation, ack, cost, due_ns } => {
+                self.publish_ns = Some(self.clock.now_ns());
                 self.scratch.clear();
                 protocol::put_produce_ack(&mut self.scratch, &ack, first_correlation);
                 if let Some(found) = self.connections.get_mut(connection) {
@@ -137,6 +138,7 @@ impl Core {
     }
 
     fn on_remote_produce(&mut self, produce: RemoteProduce) {
+        self.publish_ns = Some(self.clock.now_ns());
         let shard = produce.partition.shard;
         let slot = self.slot_of(shard);
         if let Err(rejection) = open_shard_in(&mut self.shards, slot, shard) {

@@ -126,6 +126,8 @@ pub struct Core {
     refused_waiting: VecDeque<ConnectionId>,
     shutdown: shutdown::Shutdown,
     facts: Arc<ServerFacts>,
+    /// When a publish was last taken or answered, where there has been one.
+    publish_ns: Option<u64>,
     /// The clock's timer has run out.
     tick_due: bool,
     /// When silent connections are looked for next.

@@ -17,7 +17,7 @@ use super::borders::{TopicKeeper, guarded};
 use super::gather::Gathers;
 use super::idle::Idle;
 use super::{Core, CoreConfig, Counters, Listener, ShardSlot, shutdown::Shutdown};
-use crate::bounds::TICK_MS;
+use crate::bounds::{PUBLISHES_RECENT_NS, TICK_MS};
 use crate::clock::Clock;
 use crate::connection::ConnectionTable;
 use crate::coordinator::Coordinator;
@@ -195,6 +195,7 @@ impl CoreLoop {
             backup: None,
             shutdown: Shutdown::new(),
             facts: start.facts,
+            publish_ns: None,
             tick_due: false,
             reap_at_ns: 0,
             active: true,
@@ -308,6 +309,7 @@ impl Core {
     /// One turn.
     pub(super) fn turn(&mut self) -> io::Result<Turned> {
         self.clock.refresh();
+        self.begin_turn_of_shards();
         let published = self.counters.messages_in;
         if self.dense {
             self.ring.poll()?;
@@ -326,6 +328,9 @@ impl Core {
         if self.tick_due {
             self.tick();
         }
+        if self.counters.messages_in != published {
+            self.publish_ns = Some(self.clock.now_ns());
+        }
         let mut more = self.end_turn_of_shards();
         self.resume_stalled();
         self.flush_connections();
@@ -335,13 +340,33 @@ impl Core {
         Ok(Turned { worked: worked || more, more })
     }
 
+    fn begin_turn_of_shards(&mut self) {
+        for slot in &mut self.shards {
+            if let ShardSlot::Open(host) = slot {
+                host.begin_turn(&self.clock);
+            }
+        }
+    }
+
+    /// Whether publishes wait for this core, at whatever level and whose shard they are for: some
+    /// have been taken and not answered, or clients have just been, who may have sent the next.
+    pub(super) fn publishes_wait(&self) -> bool {
+        let now_ns = self.clock.now_ns();
+        let recent = |publish_ns| now_ns < publish_ns + PUBLISHES_RECENT_NS;
+        let unanswered =
+            |slot: &ShardSlot| matches!(slot, ShardSlot::Open(host) if host.has_unanswered());
+        self.publish_ns.is_some_and(recent) || self.shards.iter().any(unanswered)
+    }
+
     /// Returns whether a shard has more to do at once.
     fn end_turn_of_shards(&mut self) -> bool {
+        let publishes_wait = self.publishes_wait();
         for _ in 0..SHARD_ROUNDS_MAX {
             let mut more = false;
             for slot in &mut self.shards {
                 let ended = guarded(slot, |host| {
-                    host.end_turn(&mut self.ring, &self.clock, &mut self.stages, &mut self.out)
+                    let (ring, stages) = (&mut self.ring, &mut self.stages);
+                    host.end_turn(ring, &self.clock, publishes_wait, stages, &mut self.out)
                 });
                 more |= ended.unwrap_or(false);
             }

@@ -1,4 +1,4 @@
-//! Connections of a core without shards, over real sockets, with a clock that can be set on.
+//! Connections of a core over real sockets, most without shards, with a clock that can be set on.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,23 +6,28 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use model::{CoreId, ErrorCode, Rejection, Reply, Request};
+use model::{CoreId, ErrorCode, PartitionHandle, Rejection, Reply, Request, ShardId};
 use protocol::{FRAME_HEADER_BYTES, FrameHeader, Hello, kind};
 use ring::RingConfig;
 
-use super::run::{CoreStart, open_for_test};
+use super::run::{CoreStart, ShardStart, open_for_test};
 use super::*;
 use crate::admission::Admission;
 use crate::bounds::{
     DRAINING_SECONDS_MAX, GREETING_SECONDS_MAX, OPERATOR_LEAVES_SECONDS, OUTPUT_BYTES_MAX,
-    PARTIAL_FRAME_SECONDS_MAX,
+    PARTIAL_FRAME_SECONDS_MAX, PUBLISHES_RECENT_NS,
 };
 use crate::mesh::Mesh;
+use crate::message::{Message, Origin};
 
 const PARTIAL_BYTES_MAX: usize = 100_000;
 const OPERATOR_IDLE_SECONDS: u64 = 60;
 
 fn core() -> Core {
+    core_of(Vec::new())
+}
+
+fn core_of(shards: Vec<ShardStart>) -> Core {
     let map = ShardMap::new(1, 1);
     let admission = Admission::new(1, 0);
     let (events, _) = mpsc::channel();
@@ -54,7 +59,7 @@ fn core() -> Core {
         listeners: Vec::new(),
         addresses: Arc::from([]),
         ring: RingConfig { entries: 64, receive_buffers: 16, receive_buffer_bytes: 4096 },
-        shards: Vec::new(),
+        shards,
         events,
     })
 }
@@ -364,6 +369,114 @@ fn an_operator_that_asks_nothing_is_asked_to_leave_and_a_client_is_not() {
     assert!(busy.try_frame().is_none() && !busy.closed);
     assert!(client.try_frame().is_none() && !client.closed, "clients may be silent");
     assert_eq!((core.operators, core.connections.len()), (1, 2));
+}
+
+/// A core with a shard, which holds one topic.
+fn core_with_shard(folder: &std::path::Path) -> (Core, PartitionHandle) {
+    let mut core = core_of(vec![ShardStart {
+        id: ShardId(0),
+        path: folder.to_owned(),
+        block_bytes: 4096,
+        access: wal::device::Access::Buffered,
+        volatile: false,
+        refused: None,
+        wal: wal::WalConfig {
+            segment_bytes: 4 * 1024 * 1024,
+            prepare_bytes: 64 * 1024,
+            ..wal::WalConfig::default()
+        },
+        retention_check_ms: 1_000,
+        write_budget: None,
+        create: true,
+    }]);
+    let spec = shards::TopicSpec {
+        id: model::TopicId(1),
+        name: model::TopicName::parse("t").unwrap(),
+        config: model::TopicConfig::default(),
+        config_version: 1,
+    };
+    let host = open_shard_in(&mut core.shards, 0, ShardId(0)).unwrap();
+    let (stream, _) = host
+        .decide(|engine, journal| {
+            engine.create_partition(1, &spec, model::PartitionIndex(0), journal)
+        })
+        .unwrap();
+    (core, PartitionHandle { topic: spec.id, stream, shard: ShardId(0) })
+}
+
+/// Where clients wait for answers the core reads for less time in a turn: also when the answer is
+/// no matter of this core's disk.
+#[test]
+fn publishes_of_any_level_and_any_core_count_as_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut core, handle) = core_with_shard(folder.path());
+    // Time stands still, but for what the test says.
+    core.clock = Clock::driven(1_000_000_000, 1);
+    let mut client = Client::greeted(&mut core);
+    settle(&mut core);
+    assert!(!core.publishes_wait(), "nobody has published");
+
+    let mut builder = protocol::BatchBuilder::new();
+    builder.append(1, None, Some(b"x"), []).unwrap();
+    let batch = builder.finish(None);
+    let ack = Some(model::AckLevel::Memory);
+    let head = protocol::ProduceHead { handle, ack, deadline_ms: 0, batch_count: 1 };
+    let mut frame = Vec::new();
+    protocol::put_produce_head(&mut frame, 7, &head, batch.len());
+    frame.extend_from_slice(&batch);
+    client.send(&frame);
+    assert_eq!(client.frame(&mut core).0.kind, kind::PRODUCE_ACK);
+    assert!(core.publishes_wait(), "acknowledged from memory, and the next may be on its way");
+    quiet(&mut core);
+
+    let id = core.connections.ids()[0];
+    let ack = protocol::ProduceAck {
+        count: 1,
+        level: model::AckLevel::Durable,
+        base_offset: 0,
+        offset_step: 1,
+        shard: ShardId(1),
+        append_time_ms: 1,
+    };
+    let acknowledged = Message::ProduceAck {
+        connection: id,
+        first_correlation: 8,
+        ack,
+        cost: 0,
+        due_ns: core.clock.now_ns(),
+    };
+    core.out.send(CoreId(0), acknowledged);
+    core.drain_local();
+    assert!(core.publishes_wait(), "another core's answer waits to be sent");
+    quiet(&mut core);
+
+    let header: &[u8; protocol::batch::BATCH_HEADER_BYTES] = batch.first_chunk().unwrap();
+    let batch = crate::message::CheckedBatch {
+        header: protocol::batch::BatchHeader::parse(header).unwrap(),
+        bytes: [batch.into()].into_iter().collect(),
+    };
+    core.out.send(
+        CoreId(0),
+        Message::Produce(crate::message::RemoteProduce {
+            origin: Origin { connection: id, correlation: 9, cost: 0 },
+            partition: handle,
+            ack: Some(model::AckLevel::Memory),
+            deadline_ms: 0,
+            received_ns: core.clock.now_ns(),
+            batches: [batch].into_iter().collect(),
+        }),
+    );
+    core.drain_local();
+    assert!(core.publishes_wait(), "one from another core waits for its answer");
+    quiet(&mut core);
+}
+
+/// Lets time pass until no publish counts as waiting any more, which it must come to.
+fn quiet(core: &mut Core) {
+    settle(core);
+    core.clock.age(Duration::from_nanos(PUBLISHES_RECENT_NS));
+    settle(core);
+    assert!(!core.publishes_wait(), "all is answered, and some time ago");
 }
 
 /// Turns until nothing comes any more.

@@ -149,12 +149,24 @@ impl ShardHost {
         result
     }
 
+    /// Begins a turn of the core: what comes to be done from now on is due since now.
+    pub fn begin_turn(&mut self, clock: &Clock) {
+        self.engine.turn_begins(clock.now_ns());
+    }
+
+    /// Whether publishes, or other changes, have been taken that are not answered yet.
+    pub fn has_unanswered(&self) -> bool {
+        !self.pending.is_empty() || !self.taken.is_empty() || !self.waiting.is_empty()
+    }
+
     /// Ends a turn: what was appended goes to the disk, what became durable is answered, readers
-    /// that can go on do. Returns whether there is more to do at once.
+    /// that can go on do, for a shorter time while publishes wait for this core. Returns whether
+    /// there is more to do at once.
     pub fn end_turn(
         &mut self,
         ring: &mut Ring,
         clock: &Clock,
+        publishes_wait: bool,
         stages: &mut StageTimes,
         out: &mut Outbox,
     ) -> bool {
@@ -166,7 +178,7 @@ impl ShardHost {
         self.sweep(clock.now_ns(), out);
         self.note_failure(out);
         self.resume_waiting(clock, out);
-        let mut more = self.serve_readers(ring, clock, out);
+        let mut more = self.serve_readers(ring, clock, publishes_wait, out);
         more |= self.step_checkpoint(ring);
         if self.step_retention(clock) {
             more = true;

@@ -25,8 +25,6 @@ pub struct Readers {
     /// Where fetches left off, so that the next one reads on.
     pub(super) idle_cursors: VecDeque<(ConnectionId, Cursor)>,
     pub(super) seeks: Vec<PendingSeek>,
-    /// Since when the engine has had effects that wait.
-    pub(super) effects_since_ns: Option<u64>,
     pub(super) turn_time: TurnTime,
     pub(super) turns: ReadTurns,
     /// What readers hold keeps the log's cache above its bound: as long as it does, a reader gets

@@ -14,8 +14,7 @@ pub use super::reader_table::FetchWant;
 use super::reader_table::{Hold, PendingSeek, ReadOrder, Reader, ReaderKind, SeekThen};
 use super::turns::ReadSource;
 use crate::bounds::{
-    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX,
-    READS_QUEUED_PER_TURN,
+    FETCH_CURSORS_MAX, READ_BYTES_MAX, READ_BYTES_PRESSED, READER_UNSENT_BYTES_MAX, SORTED_PER_LOOK,
 };
 use crate::clock::Clock;
 use crate::message::{ConnectionId, Message, Origin, Payload, ReaderKey};
@@ -183,6 +182,7 @@ impl ShardHost {
         &mut self,
         ring: &mut Ring,
         clock: &Clock,
+        publishes_wait: bool,
         out: &mut Outbox,
     ) -> bool {
         self.readers.pressed = self.wal.cache_is_pressed();
@@ -191,16 +191,15 @@ impl ShardHost {
         }
         let now_ns = clock.now_ns();
         if self.readers.turns.has_queued() {
-            self.queue_effects(now_ns, out);
+            self.queue_effects(clock, publishes_wait, out);
         }
-        let publishes_wait = !self.pending.is_empty();
         while !self.readers.turn_time.is_up(clock, publishes_wait) {
             if !self.read_one(ring, now_ns, out) {
                 return false;
             }
             self.readers.turn_time.begin(clock);
         }
-        self.queue_effects(now_ns, out);
+        self.queue_effects(clock, publishes_wait, out);
         true
     }
 
@@ -238,27 +237,34 @@ impl ShardHost {
         true
     }
 
-    /// There is more to read than a turn has time for: from here on connections take turns.
-    fn queue_effects(&mut self, now_ns: u64, out: &mut Outbox) {
-        for _ in 0..READS_QUEUED_PER_TURN {
+    /// There is more to read than a turn has time for: from here on connections take turns. Sorts as
+    /// many as the turn has time for.
+    fn queue_effects(&mut self, clock: &Clock, publishes_wait: bool, out: &mut Outbox) {
+        let left_ns = self.readers.turn_time.sort_ns_left(clock, publishes_wait);
+        let began_ns = clock.read_ns();
+        let mut passed_ns = 0;
+        while passed_ns < left_ns && self.queue_some(clock.now_ns(), out) {
+            passed_ns = clock.read_ns() - began_ns;
+        }
+        self.readers.turn_time.sorted(passed_ns);
+    }
+
+    /// As many as are sorted between two looks at the clock. Returns whether there may be more.
+    fn queue_some(&mut self, now_ns: u64, out: &mut Outbox) -> bool {
+        for _ in 0..SORTED_PER_LOOK {
             match self.next_effect(now_ns, out) {
                 Some(Next::Read(id, order)) => self.readers.queue(id, order),
                 Some(Next::Other) => {}
-                None => return,
+                None => return false,
             }
         }
+        true
     }
 
     /// Does what the engine asks for next, unless it is a read.
     fn next_effect(&mut self, now_ns: u64, out: &mut Outbox) -> Option<Next> {
-        // What is left over by one turn has waited since then.
-        let due_ns = *self.readers.effects_since_ns.get_or_insert(now_ns);
-        let Some(effect) = self.engine.next_effect() else {
-            self.readers.effects_since_ns = None;
-            return None;
-        };
-        match effect {
-            Effect::Read { reader, offset, max_bytes, end_offset, .. } => {
+        match self.engine.next_effect()? {
+            Effect::Read { reader, offset, max_bytes, end_offset, due_ns, .. } => {
                 let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
                 let order = ReadOrder { offset, bytes_max, end: end_offset, due_ns };
                 return Some(Next::Read(reader.0, order));

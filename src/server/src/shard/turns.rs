@@ -1,11 +1,13 @@
 //! Whose read is next. Reading is bounded in each turn of the core, in time and in bytes; when that is
-//! not enough for all, connections take turns, however many reads each of them has.
+//! not enough for all, connections take turns, however many reads each of them has. Sorting reads by
+//! their connections has a time of its own, so that it cannot use up theirs.
 
 use std::collections::VecDeque;
 
 use super::reader_table::{Hold, ReadOrder, Readers};
 use crate::bounds::{
     READ_BYTES_ALONE, READ_BYTES_BESIDE_PUBLISHES, READ_NS_ALONE, READ_NS_BESIDE_PUBLISHES,
+    SORT_SHARE,
 };
 use crate::clock::Clock;
 use crate::message::ConnectionId;
@@ -19,21 +21,36 @@ pub(super) struct TurnTime {
     began_ns: Option<u64>,
     /// What has been handed out in it.
     bytes: usize,
+    /// What sorting has taken of it.
+    sorted_ns: u64,
 }
 
 impl TurnTime {
     /// Whether the next read has to wait for the next turn, which comes sooner while publishes wait
     /// for it.
     pub(super) fn is_up(&mut self, clock: &Clock, publishes_wait: bool) -> bool {
-        if self.turn_ns != clock.now_ns() {
-            *self = Self { turn_ns: clock.now_ns(), began_ns: None, bytes: 0 };
-        }
+        self.follow(clock);
         let Some(began_ns) = self.began_ns else { return false };
-        let (bytes_max, ns_max) = match publishes_wait {
-            true => (READ_BYTES_BESIDE_PUBLISHES, READ_NS_BESIDE_PUBLISHES),
-            false => (READ_BYTES_ALONE, READ_NS_ALONE),
-        };
+        let (bytes_max, ns_max) = most(publishes_wait);
         self.bytes >= bytes_max || clock.read_ns() >= began_ns + ns_max
+    }
+
+    /// How long reads may still be sorted in this turn.
+    pub(super) fn sort_ns_left(&mut self, clock: &Clock, publishes_wait: bool) -> u64 {
+        self.follow(clock);
+        (most(publishes_wait).1 / SORT_SHARE).saturating_sub(self.sorted_ns)
+    }
+
+    /// Counts time that sorting has taken.
+    pub(super) fn sorted(&mut self, ns: u64) {
+        self.sorted_ns += ns;
+    }
+
+    /// Another turn has its time anew.
+    fn follow(&mut self, clock: &Clock) {
+        if self.turn_ns != clock.now_ns() {
+            *self = Self { turn_ns: clock.now_ns(), ..Self::default() };
+        }
     }
 
     /// Something has been read in this turn: time runs from here on, so that one read always fits.
@@ -46,6 +63,14 @@ impl TurnTime {
     /// Counts what was handed out, which has to be sent as well.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.bytes += bytes;
+    }
+}
+
+/// Most bytes and nanoseconds of one turn's reading.
+fn most(publishes_wait: bool) -> (usize, u64) {
+    match publishes_wait {
+        true => (READ_BYTES_BESIDE_PUBLISHES, READ_NS_BESIDE_PUBLISHES),
+        false => (READ_BYTES_ALONE, READ_NS_ALONE),
     }
 }
 
@@ -160,15 +185,14 @@ mod tests {
 
     #[test]
     fn a_turn_has_its_time_once() {
-        let mut clock = Clock::at(1_000_000_000);
+        let mut clock = Clock::driven(1_000_000_000, 10_000);
         let mut time = TurnTime::default();
-        for publishes_wait in [true, false] {
+        for (publishes_wait, ns_max) in [(true, READ_NS_BESIDE_PUBLISHES), (false, READ_NS_ALONE)] {
             clock.refresh();
             assert!(!time.is_up(&clock, publishes_wait), "nothing has been read");
             time.begin(&clock);
-            while !time.is_up(&clock, publishes_wait) {
-                std::hint::spin_loop();
-            }
+            let looks = (1..).take_while(|_| !time.is_up(&clock, publishes_wait)).count();
+            assert_eq!((looks as u64 + 1) * 10_000, ns_max);
             time.begin(&clock);
             assert!(time.is_up(&clock, publishes_wait), "the same turn");
             clock.refresh();
@@ -183,8 +207,23 @@ mod tests {
         time.begin(&clock);
         time.spend(READ_BYTES_BESIDE_PUBLISHES);
         assert!(time.is_up(&clock, true), "publishes wait for less");
-        let late = || clock.read_ns() >= clock.now_ns() + READ_NS_ALONE;
-        assert!(!time.is_up(&clock, false) || late(), "and not for that much, while there is time");
+        assert!(!time.is_up(&clock, false), "and not for that much");
+    }
+
+    #[test]
+    fn sorting_has_a_share_of_the_turn_once() {
+        let mut clock = Clock::driven(1_000_000_000, 1);
+        let mut time = TurnTime::default();
+        for (publishes_wait, ns_max) in [(true, READ_NS_BESIDE_PUBLISHES), (false, READ_NS_ALONE)] {
+            clock.refresh();
+            let share = ns_max / SORT_SHARE;
+            assert_eq!(time.sort_ns_left(&clock, publishes_wait), share);
+            time.sorted(share - 5);
+            assert_eq!(time.sort_ns_left(&clock, publishes_wait), 5);
+            time.sorted(10);
+            assert_eq!(time.sort_ns_left(&clock, publishes_wait), 0);
+            assert!(!time.is_up(&clock, publishes_wait), "reading has its own");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A shard on a real ring and a real directory, with a disk that fails or dawdles when told to.
 
+mod crowd;
 mod failing;
 mod lingering;
 mod paced;

@@ -40,7 +40,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_budget(None)
     }
 
@@ -97,32 +97,39 @@ impl Bench {
     }
 
     /// Lets time pass, and the disk do what it does.
-    fn turn(&mut self, ms: u64) {
+    pub(super) fn turn(&mut self, ms: u64) {
         self.now_ms += ms;
         let clock = Clock::at(self.now_ms * MS);
-        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
+        self.end_turn(&clock);
         self.host.tick(&mut self.ring, &clock, &mut self.out);
         while self.ring.in_flight() > 0 {
             self.ring.wait(None).unwrap();
-            while let Some(completion) = self.ring.next() {
-                if let Token::Disk { ticket, .. } = Token::decode(completion.token()) {
-                    self.host.on_disk(&mut self.ring, ticket, completion);
-                }
-            }
+            self.take_completions();
         }
-        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
+        self.end_turn(&clock);
     }
 
     /// What a core does in one turn, without waiting for the disk.
     pub(super) fn quick_turn(&mut self) {
-        let clock = Clock::at(self.now_ms * MS);
         self.ring.submit().unwrap();
+        self.take_completions();
+        self.end_turn(&Clock::at(self.now_ms * MS));
+    }
+
+    /// The shard's part of a turn at that time; whether it has more to do.
+    pub(super) fn end_turn(&mut self, clock: &Clock) -> bool {
+        self.host.begin_turn(clock);
+        let publishes_wait = self.host.has_unanswered();
+        let Self { ring, stages, out, .. } = self;
+        self.host.end_turn(ring, clock, publishes_wait, stages, out)
+    }
+
+    fn take_completions(&mut self) {
         while let Some(completion) = self.ring.next() {
             if let Token::Disk { ticket, .. } = Token::decode(completion.token()) {
                 self.host.on_disk(&mut self.ring, ticket, completion);
             }
         }
-        self.host.end_turn(&mut self.ring, &clock, &mut self.stages, &mut self.out);
     }
 
     /// As [`Self::quick_turn`] after the core has slept until there was something to do, and so long.
@@ -152,7 +159,7 @@ impl Bench {
         (self.host.wal.durable_lsn(), self.host.wal.appended_lsn())
     }
 
-    fn hold(&mut self) {
+    pub(super) fn hold(&mut self) {
         self.host.disk.faults.holds_writes = true;
     }
 
@@ -191,6 +198,26 @@ impl Bench {
         };
         let clock = Clock::at(self.now_ms * MS);
         self.host.produce_remote(&clock, produce, &mut self.out);
+    }
+
+    /// Begins a subscription of a connection of its own, at the first offset.
+    pub(super) fn subscribe_as(&mut self, index: u32) {
+        let connection = ConnectionId { core: CoreId(0), index, generation: 9 };
+        let origin = Origin { connection, correlation: 0, cost: 0 };
+        let (partition, from) = (self.partition, model::StartPosition::First);
+        self.host.subscribe(origin, partition, 0, &from, u64::MAX, &mut self.out);
+    }
+
+    /// To which connections something was delivered, and since when that was due.
+    pub(super) fn delivered(&mut self) -> Vec<(u32, u64)> {
+        let messages = std::iter::from_fn(|| self.out.take_local());
+        let deliver = |message| match message {
+            Message::Deliver { connection, payload, .. } => {
+                Some((connection.index, payload.due_ns))
+            }
+            _ => None,
+        };
+        messages.filter_map(deliver).collect()
     }
 
     /// Acknowledged, and refused with their codes.
