@@ -25,6 +25,9 @@ pub struct WriteBudget {
     interval_ns: u64,
     /// When the next write may begin.
     next_ns: AtomicU64,
+    /// The time in a test, where it is told.
+    #[cfg(test)]
+    told_ns: Option<AtomicU64>,
 }
 
 impl WriteBudget {
@@ -33,10 +36,28 @@ impl WriteBudget {
             started: Instant::now(),
             interval_ns: (SECOND_NS / u64::from(writes_per_second.max(1))).max(1),
             next_ns: AtomicU64::new(0),
+            #[cfg(test)]
+            told_ns: None,
         }
     }
 
+    /// One for which time passes when it is told so, from a second on.
+    #[cfg(test)]
+    pub fn driven(writes_per_second: u32) -> Self {
+        Self { told_ns: Some(AtomicU64::new(SECOND_NS)), ..Self::new(writes_per_second) }
+    }
+
+    /// Lets time pass for a test.
+    #[cfg(test)]
+    pub fn pass(&self, ns: u64) {
+        self.told_ns.iter().for_each(|told| _ = told.fetch_add(ns, Ordering::Relaxed));
+    }
+
     pub fn now_ns(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(told_ns) = &self.told_ns {
+            return told_ns.load(Ordering::Relaxed);
+        }
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 

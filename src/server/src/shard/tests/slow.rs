@@ -116,6 +116,14 @@ impl Bench {
         self.end_turn(&Clock::at(self.now_ms * MS));
     }
 
+    /// The same, once something that is under way has ended.
+    pub(super) fn turn_after_one(&mut self) {
+        if self.ring.in_flight() > 0 {
+            self.ring.wait(None).unwrap();
+        }
+        self.quick_turn();
+    }
+
     /// The shard's part of a turn at that time; whether it has more to do.
     pub(super) fn end_turn(&mut self, clock: &Clock) -> bool {
         self.host.begin_turn(clock);
