@@ -152,6 +152,7 @@ impl ShardHost {
     /// Begins a turn of the core: what comes to be done from now on is due since now.
     pub fn begin_turn(&mut self, clock: &Clock) {
         self.engine.turn_begins(clock.now_ns());
+        self.readers.now_ns = clock.now_ns();
     }
 
     /// Whether publishes, or other changes, have been taken that are not answered yet.

@@ -25,6 +25,8 @@ pub struct Readers {
     /// Where fetches left off, so that the next one reads on.
     pub(super) idle_cursors: VecDeque<(ConnectionId, Cursor)>,
     pub(super) seeks: Vec<PendingSeek>,
+    /// The time of the core's turn.
+    pub(super) now_ns: u64,
     pub(super) turn_time: TurnTime,
     pub(super) turns: ReadTurns,
     /// What readers hold keeps the log's cache above its bound: as long as it does, a reader gets
@@ -42,8 +44,8 @@ pub(super) struct OfConnection {
     pub(super) unsent: u64,
     /// Readers that wait for room here; some may have gone.
     pub(super) held: VecDeque<u64>,
-    /// It is among those whose readers can go on.
-    pub(super) resumed: bool,
+    /// Since when it is among those whose readers can go on.
+    pub(super) resumed_ns: Option<u64>,
     /// Reads that wait for the connection's turn.
     pub(super) queued: VecDeque<(u64, ReadOrder)>,
 }
@@ -191,7 +193,7 @@ impl Readers {
                 of.hold(id);
             }
         }
-        self.resume(connection);
+        self.resume(connection, self.now_ns);
     }
 
     /// The next reader that its connection had held up and no longer does.

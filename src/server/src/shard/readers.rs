@@ -139,10 +139,9 @@ impl ShardHost {
 
     /// Reads on for a connection that has sent something, and so has room again. Returns whether
     /// there was one.
-    fn read_resumed(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
+    fn read_resumed(&mut self, ring: &mut Ring, out: &mut Outbox) -> bool {
         let Some((id, order)) = self.readers.next_resumed() else { return false };
-        // Until now it was its connection that had no room.
-        self.read(ring, id, ReadOrder { due_ns: now_ns, ..order }, out);
+        self.read(ring, id, order, out);
         true
     }
 
@@ -209,7 +208,7 @@ impl ShardHost {
     fn read_one(&mut self, ring: &mut Ring, now_ns: u64, out: &mut Outbox) -> bool {
         ReadSource::ALL.iter().any(|_| match self.readers.turns.next_source() {
             ReadSource::Ready => self.read_ready(ring, out),
-            ReadSource::Resumed => self.read_resumed(ring, now_ns, out),
+            ReadSource::Resumed => self.read_resumed(ring, out),
             ReadSource::Asked => self.read_asked(ring, now_ns, out),
         })
     }

@@ -147,12 +147,12 @@ impl Readers {
     }
 
     /// Readers of this connection that wait for room go on when its turn comes, if there are any.
-    pub(super) fn resume(&mut self, connection: ConnectionId) {
+    pub(super) fn resume(&mut self, connection: ConnectionId, since_ns: u64) {
         if let Some(of) = self.by_connection.get_mut(&connection)
             && !of.held.is_empty()
-            && !of.resumed
+            && of.resumed_ns.is_none()
         {
-            of.resumed = true;
+            of.resumed_ns = Some(since_ns);
             self.turns.resumed.push_back(connection);
         }
     }
@@ -163,11 +163,13 @@ impl Readers {
         while let Some(connection) = self.turns.resumed.pop_front() {
             // It may have ended.
             let Some(of) = self.by_connection.get_mut(&connection) else { continue };
-            of.resumed = false;
+            let since_ns = of.resumed_ns.take().unwrap_or(self.now_ns);
             while let Some(id) = self.next_held(connection) {
                 if let Some(order) = self.take_held(id, Hold::Connection) {
-                    self.resume(connection);
-                    return Some((id, order));
+                    self.resume(connection, since_ns);
+                    // Until then it was the connection that had no room.
+                    let due_ns = order.due_ns.max(since_ns);
+                    return Some((id, ReadOrder { due_ns, ..order }));
                 }
             }
         }
@@ -302,10 +304,12 @@ mod tests {
         (reader.unsent, reader.held) = (READER_UNSENT_BYTES_MAX + 5, Some((Hold::Reader, order)));
         readers.sent(id, connection, 5);
         assert!(readers.next_resumed().is_none(), "it has as much as it may have");
-        readers.sent(id, connection, 1);
-        readers.sent(id, connection, 1);
-        let next = readers.next_resumed().map(|(id, order)| (id, order.offset));
-        assert_eq!(next, Some((id, 7)));
+        for now_ns in [30, 40, 50] {
+            readers.now_ns = now_ns;
+            readers.sent(id, connection, 1);
+        }
+        let next = readers.next_resumed().map(|(id, order)| (id, order.offset, order.due_ns));
+        assert_eq!(next, Some((id, 7, 30)), "due since there was room");
         assert!(readers.next_resumed().is_none(), "once");
         // One that the disk keeps is none of these.
         readers.get(id).unwrap().held = Some((Hold::Disk, order));
