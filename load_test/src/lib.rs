@@ -3,6 +3,7 @@
 //! A scenario drives the broker from outside, through the client and signals; it knows nothing of
 //! how the broker keeps its data.
 
+mod broker;
 pub mod crash;
 mod error;
 pub mod faults;

@@ -33,6 +33,8 @@ pub enum ProcessError {
     Io { doing: &'static str, source: io::Error },
     #[error("no ten ports in a row are free; end what holds them")]
     NoPort,
+    #[error("the server does not run: it was ended and not started again")]
+    Down,
     #[error("the server {what}; its log ends with:\n{log}")]
     Server { what: String, log: String },
 }
@@ -46,6 +48,38 @@ pub struct Launch {
     pub log_file: PathBuf,
     pub environment: Vec<(String, String)>,
     pub arguments: Vec<String>,
+}
+
+/// Settings under which segments are sealed and recycled all the time and the disk stays bounded.
+pub const SMALL_SEGMENTS: [(&str, &str); 2] =
+    [("STORAGE_SEGMENT_BYTES", "16MiB"), ("STORAGE_PREPARE_BYTES_AT_START", "1MiB")];
+/// The same, and retention that follows at once.
+pub const SHORT_LOG: [(&str, &str); 4] = [
+    SMALL_SEGMENTS[0],
+    SMALL_SEGMENTS[1],
+    ("STORAGE_POOL_SEGMENTS_MAX", "2"),
+    ("STORAGE_RETENTION_CHECK", "200ms"),
+];
+
+impl Launch {
+    /// A server of two cores and shards whose directory and log lie in `folder`, at an address of
+    /// its own. The settings are named as in its environment, without `CORELANE_`.
+    pub fn in_folder<'a>(
+        program: &Path,
+        folder: &Path,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ProcessError> {
+        let setting = |(name, value): (&str, &str)| (format!("CORELANE_{name}"), value.to_owned());
+        Ok(Self {
+            program: program.to_owned(),
+            data_dir: folder.join("data"),
+            // The port is no part of the seed: two runs of one seed may go side by side.
+            address: stable_address(&mut Random::new(u64::from(std::process::id())))?,
+            log_file: folder.join("server.log"),
+            environment: settings.into_iter().map(setting).collect(),
+            arguments: ["--cores", "2", "--shards", "2"].map(str::to_owned).to_vec(),
+        })
+    }
 }
 
 /// A running server. Dropping it kills it.
@@ -205,7 +239,7 @@ static TAKEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
 
 /// An address whose port and the nine after it are free, outside the range that the kernel gives
 /// to outgoing connections: a server killed and started again finds it free again.
-pub fn stable_address(random: &mut Random) -> Result<SocketAddr, ProcessError> {
+fn stable_address(random: &mut Random) -> Result<SocketAddr, ProcessError> {
     for _ in 0..200 {
         let port = random.between(1_000, 3_000) as u16 * PORTS;
         let Ok(mark) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else { continue };

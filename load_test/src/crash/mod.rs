@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::broker::Broker;
 use crate::error::ScenarioError;
-use crate::process::{self, Launch, Server};
+use crate::process::Launch;
 use crate::random::Random;
 use crate::scenario;
 use crate::traffic::{Plan, Promise, Totals, Traffic};
 
 const PARTITIONS: u32 = 6;
 const PRODUCERS: u16 = 4;
-const FOLLOWERS: u16 = 2;
 /// Kept of each partition: more than any round brings, so that each audit finds all of it.
 const RETENTION_BYTES: u64 = 512 << 20;
 /// The same for those acknowledged from memory. They are few, and the log gives a segment back when
@@ -28,7 +28,6 @@ const MEMORY_RATE: u32 = 2_000;
 /// A run that has not ended by then has failed.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(20);
 const REST_TIME_MAX: Duration = Duration::from_secs(240);
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -98,9 +97,8 @@ pub fn run(options: &Options) -> Result<Report, ScenarioError> {
 struct Run<'a> {
     options: &'a Options,
     random: Random,
-    launch: Launch,
     /// Dropped before the traffic, which outlives any server.
-    server: Option<Server>,
+    broker: Broker,
     durable: Traffic,
     memory: Traffic,
     began: Instant,
@@ -110,31 +108,15 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Starts the server for the first time and the load on it.
     async fn start(options: &'a Options, folder: &Path) -> Result<Self, ScenarioError> {
-        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let launch = Launch {
-            program: options.program.clone(),
-            data_dir: folder.join("data"),
-            // The port is no part of the seed: two runs of one seed may go side by side.
-            address: process::stable_address(&mut Random::new(u64::from(std::process::id())))?,
-            log_file: folder.join("server.log"),
-            // Small, so that segments are sealed and checkpoints made while it is killed.
-            environment: vec![
-                setting("CORELANE_STORAGE_SEGMENT_BYTES", "16MiB"),
-                setting("CORELANE_STORAGE_CACHE_BYTES", "64MiB"),
-            ],
-            arguments: ["--cores", "2", "--shards", "2"].map(str::to_owned).to_vec(),
-        };
-        let mut server = Server::spawn(&launch)?;
-        server.ready().await?;
+        // Small, so that segments are sealed and checkpoints made while it is killed.
+        let settings = [("STORAGE_SEGMENT_BYTES", "16MiB"), ("STORAGE_CACHE_BYTES", "64MiB")];
+        let broker = Broker::start(Launch::in_folder(&options.program, folder, settings)?).await?;
         let plan = Plan {
-            address: launch.address,
-            topic: "crash".to_owned(),
             partitions: PARTITIONS,
             producers: PRODUCERS,
             rate: options.rate,
-            promise: Promise::Durable,
             retention_bytes: Some(RETENTION_BYTES),
-            followers: FOLLOWERS,
+            ..Plan::durable(broker.address(), "crash")
         };
         let durable = Traffic::start(plan.clone()).await?;
         let memory = Plan {
@@ -158,8 +140,8 @@ impl<'a> Run<'a> {
             time: Duration::ZERO,
         };
         let random = Random::new(options.seed);
-        let (began, server) = (Instant::now(), Some(server));
-        Ok(Self { options, random, launch, server, durable, memory, began, report })
+        let began = Instant::now();
+        Ok(Self { options, random, broker, durable, memory, began, report })
     }
 
     async fn run(mut self) -> Result<Report, ScenarioError> {
@@ -185,27 +167,21 @@ impl<'a> Run<'a> {
         sleep(Duration::from_millis(self.random.between(10, life_ms.max(20)))).await;
         self.durable.check_alive().await?;
         self.memory.check_alive().await?;
-        let Some(mut server) = self.server.take() else { return Ok(()) };
-        if let Some(status) = server.ended()? {
-            return Err(server.failed(&format!("ended by itself with {status}")).into());
-        }
-        server.kill()?;
-        Ok(())
+        self.broker.check()?;
+        Ok(self.broker.kill()?)
     }
 
     /// Starts the server; now and then kills it in the middle of that and starts it once more.
     async fn start_again(&mut self) -> Result<(), ScenarioError> {
         if self.random.between(0, 3) == 0 {
-            let server = Server::spawn(&self.launch)?;
+            let server = self.broker.spawn(None)?;
             sleep(Duration::from_millis(self.random.between(0, 150))).await;
             server.kill()?;
             self.report.killed_while_starting += 1;
         }
         let began = Instant::now();
-        let mut server = Server::spawn(&self.launch)?;
-        server.ready().await?;
+        self.broker.start_again(None).await?;
         self.report.start_max = self.report.start_max.max(began.elapsed());
-        self.server = Some(server);
         Ok(())
     }
 
@@ -214,11 +190,10 @@ impl<'a> Run<'a> {
         self.report.durable = self.durable.finish().await?;
         self.report.memory = self.memory.finish().await?;
         self.report.time = self.began.elapsed();
-        if let Some(server) = self.server.take() {
-            server.stop(STOP_TIMEOUT).await?;
+        let verdict = self.broker.finish().await?;
+        if self.options.verbose {
+            eprintln!("{verdict}");
         }
-        let verdict = process::verify(&self.launch.program, &self.launch.data_dir)?;
-        self.say(&verdict);
         Ok(self.report)
     }
 

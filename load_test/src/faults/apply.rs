@@ -10,7 +10,7 @@ use super::memory::MemoryGroup;
 use super::peers::{Crowd, Peer};
 use super::{Fault, Run};
 use crate::error::ScenarioError;
-use crate::process::{ProcessError, Server};
+use crate::process::ProcessError;
 use crate::traffic::connect;
 
 const MIB: u64 = 1 << 20;
@@ -38,14 +38,15 @@ impl Run<'_> {
             Fault::Vanish => self.vanish(fault).await?,
             Fault::Rush => {
                 let attempts = self.options.attempts;
-                let crowd = Crowd::rush(self.launch.address, attempts, HELD_MAX).await;
+                let crowd = Crowd::rush(self.scene.broker.address(), attempts, HELD_MAX).await;
                 self.note_crowd(fault, crowd);
             }
             Fault::Descriptors => self.exhaust_descriptors(fault).await?,
             Fault::MemoryGroup => self.limit_memory(fault).await?,
             Fault::AddressSpace => self.limit_address_space(fault).await?,
             Fault::Mixed => {
-                let rush = Crowd::rush(self.launch.address, self.options.attempts / 4, HELD_MAX);
+                let rush =
+                    Crowd::rush(self.scene.broker.address(), self.options.attempts / 4, HELD_MAX);
                 let rush = tokio::spawn(rush);
                 sleep(Duration::from_millis(self.random.between(10, 300))).await;
                 self.restart(None).await?;
@@ -63,11 +64,10 @@ impl Run<'_> {
 
     async fn pause(&mut self, fault: Fault) -> Result<(), ScenarioError> {
         let ms = self.random.between(1_000, 5_000);
-        if let Some(server) = &self.server {
-            server.signal(Signal::STOP)?;
-            sleep(Duration::from_millis(ms)).await;
-            server.signal(Signal::CONT)?;
-        }
+        let server = self.scene.broker.server()?;
+        server.signal(Signal::STOP)?;
+        sleep(Duration::from_millis(ms)).await;
+        server.signal(Signal::CONT)?;
         self.note(fault, "ms stopped", ms);
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Run<'_> {
     /// faults go on while they are missed.
     async fn vanish(&mut self, fault: Fault) -> Result<(), ScenarioError> {
         let handle = self.handle().await?;
-        let address = self.launch.address;
+        let address = self.scene.broker.address();
         let peers = match &self.namespace {
             Ok(namespace) => namespace.connect(address, PEERS),
             Err(why) => {
@@ -115,8 +115,7 @@ impl Run<'_> {
                 _ => sleep(Duration::from_secs(1)).await,
             }
             self.recovered().await?;
-            let promised = self.traffic.promised();
-            self.traffic.check(&promised).await?;
+            self.scene.check().await?;
         }
         self.note_most(fault, "s until all were missed", began.elapsed().as_secs());
         self.on_wire("mend a wire", super::Namespace::come_back)
@@ -136,18 +135,19 @@ impl Run<'_> {
     async fn exhaust_descriptors(&mut self, fault: Fault) -> Result<(), ScenarioError> {
         self.restart(Some(&format!("ulimit -n {OPEN_FILES}"))).await?;
         self.recovered().await?;
-        let crowd = Crowd::rush(self.launch.address, OPEN_FILES_CROWD, OPEN_FILES_CROWD).await;
-        let before = self.traffic.acknowledged();
+        let crowd =
+            Crowd::rush(self.scene.broker.address(), OPEN_FILES_CROWD, OPEN_FILES_CROWD).await;
+        let before = self.scene.traffic.acknowledged();
         sleep(Duration::from_secs(2)).await;
         self.recovered().await?;
         self.note(
             fault,
             "messages acknowledged without descriptors",
-            self.traffic.acknowledged() - before,
+            self.scene.traffic.acknowledged() - before,
         );
         self.note_crowd(fault, crowd);
         // A new client is served again.
-        connect(self.launch.address).await?;
+        connect(self.scene.broker.address()).await?;
         self.restart(None).await
     }
 
@@ -165,7 +165,7 @@ impl Run<'_> {
         let served = self.serve_limited(&group.prelude()).await?;
         if served {
             self.press().await?;
-            let resident = self.server.as_ref().map_or(0, Server::resident_bytes_max);
+            let resident = self.scene.broker.server()?.resident_bytes_max();
             self.note_most(fault, "MiB resident at most", resident / MIB);
             let peak = group.peak_bytes().map_err(ScenarioError::io("read a control group"))?;
             self.note_most(fault, most_of(limit_mib), peak / MIB);
@@ -191,13 +191,11 @@ impl Run<'_> {
 
     /// Starts the server under a limit. False: it has refused, as it should, with one sentence.
     async fn serve_limited(&mut self, prelude: &str) -> Result<bool, ScenarioError> {
-        if let Some(server) = self.server.take() {
-            server.kill()?;
-        }
-        let mut server = Server::spawn_under(&self.launch, prelude)?;
+        self.scene.broker.kill()?;
+        let mut server = self.scene.broker.spawn(Some(prelude))?;
         match server.ready().await {
             Ok(_) => {
-                self.server = Some(server);
+                self.scene.broker.take(server);
                 self.recovered().await?;
                 Ok(true)
             }
@@ -223,7 +221,7 @@ impl Run<'_> {
         while began.elapsed() < UNDER_LIMIT {
             sleep(Duration::from_millis(50)).await;
             peers.iter_mut().for_each(Peer::push_frame);
-            self.check_alive().await?;
+            self.scene.check_alive().await?;
         }
         drop(peers);
         Ok(())
@@ -233,7 +231,7 @@ impl Run<'_> {
         let handle = self.handle().await?;
         let mut peers = Vec::with_capacity(count);
         for at in 0..count {
-            let greedy = Peer::connect(self.launch.address).and_then(|mut peer| {
+            let greedy = Peer::connect(self.scene.broker.address()).and_then(|mut peer| {
                 match at % 2 {
                     0 => peer.subscribe(handle)?,
                     _ => peer.begin_frame()?,
@@ -246,7 +244,7 @@ impl Run<'_> {
     }
 
     async fn handle(&self) -> Result<PartitionHandle, ScenarioError> {
-        let client = connect(self.launch.address).await?;
+        let client = connect(self.scene.broker.address()).await?;
         let topic = client.topic(super::TOPIC).await;
         let topic = topic.map_err(ScenarioError::client("ask for a topic"))?;
         topic.handle(PartitionIndex(0)).ok_or_else(|| ScenarioError::Ended {

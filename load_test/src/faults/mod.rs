@@ -15,19 +15,16 @@ use tokio::time::{Instant, sleep};
 
 use self::namespace::Namespace;
 use crate::error::ScenarioError;
-use crate::process::{self, Launch, Server};
+use crate::process::{Launch, SMALL_SEGMENTS};
 use crate::random::Random;
-use crate::scenario;
-use crate::traffic::{Plan, Promise, Totals, Traffic};
+use crate::scenario::{self, Finished, Scene};
+use crate::traffic::{Plan, Totals};
 
 const TOPIC: &str = "faults";
-const PARTITIONS: u32 = 4;
 const PRODUCERS: u16 = 3;
-const FOLLOWERS: u16 = 2;
 const RETENTION_BYTES: u64 = 256 << 20;
 /// What runs beyond the time asked for: the last fault, the last audit.
 const REST_TIME_MAX: Duration = Duration::from_secs(600);
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// The load has to go on so soon after a fault is over.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
@@ -152,12 +149,9 @@ pub fn run(options: &Options) -> Result<Report, ScenarioError> {
 struct Run<'a> {
     options: &'a Options,
     random: Random,
-    launch: Launch,
-    server: Option<Server>,
+    scene: Scene,
     /// Where nobody may make namespaces: why.
     namespace: Result<Namespace, String>,
-    traffic: Traffic,
-    began: Instant,
     rows: BTreeMap<Fault, Row>,
 }
 
@@ -167,45 +161,24 @@ impl<'a> Run<'a> {
             true => Namespace::make().map_err(|error| error.to_string()),
             false => Err("not asked for".to_owned()),
         };
-        let address = process::stable_address(&mut Random::new(u64::from(std::process::id())))?;
-        let mut arguments = vec!["--cores", "2", "--shards", "2"];
-        let mut launch = Launch {
-            program: options.program.clone(),
-            data_dir: folder.join("data"),
-            address,
-            log_file: folder.join("server.log"),
-            environment: [("SEGMENT_BYTES", "16MiB"), ("PREPARE_BYTES_AT_START", "1MiB")]
-                .map(|(name, value)| (format!("CORELANE_STORAGE_{name}"), value.to_owned()))
-                .to_vec(),
-            arguments: Vec::new(),
-        };
+        let mut launch = Launch::in_folder(&options.program, folder, SMALL_SEGMENTS)?;
         if let Ok(namespace) = &namespace {
             // Only the namespace's wire and this host reach it there.
-            launch.address = SocketAddr::new(namespace.host().into(), address.port());
-            arguments.push("--allow-anonymous");
+            launch.address = SocketAddr::new(namespace.host().into(), launch.address.port());
+            launch.arguments.push("--allow-anonymous".to_owned());
         }
-        launch.arguments = arguments.into_iter().map(str::to_owned).collect();
-        let mut server = Server::spawn(&launch)?;
-        server.ready().await?;
-        let traffic = Traffic::start(Plan {
-            address: launch.address,
-            topic: TOPIC.to_owned(),
-            partitions: PARTITIONS,
+        let plan = |address| Plan {
             producers: PRODUCERS,
             rate: options.rate,
-            promise: Promise::Durable,
             retention_bytes: Some(RETENTION_BYTES),
-            followers: FOLLOWERS,
-        })
-        .await?;
+            ..Plan::durable(address, TOPIC)
+        };
+        let scene = Scene::start(launch, plan).await?;
         Ok(Self {
             options,
             random: Random::new(options.seed),
-            launch,
-            server: Some(server),
+            scene,
             namespace,
-            traffic,
-            began: Instant::now(),
             rows: BTreeMap::new(),
         })
     }
@@ -213,7 +186,7 @@ impl<'a> Run<'a> {
     async fn run(mut self) -> Result<Report, ScenarioError> {
         let mut deck = self.shuffled();
         let mut rounds = 0;
-        while rounds == 0 || self.began.elapsed() < self.options.time {
+        while rounds == 0 || self.scene.elapsed() < self.options.time {
             let Some(fault) = deck.pop() else {
                 deck = self.shuffled();
                 rounds += 1;
@@ -222,24 +195,21 @@ impl<'a> Run<'a> {
             sleep(CALM).await;
             self.suffer(fault).await?;
         }
-        let totals = self.traffic.finish().await?;
-        let time = self.began.elapsed();
-        if let Some(server) = self.server.take() {
-            server.stop(STOP_TIMEOUT).await?;
+        let Self { options, scene, rows, .. } = self;
+        let Finished { totals, time, verdict } = scene.finish().await?;
+        if options.verbose {
+            eprintln!("{verdict}");
         }
-        let verdict = process::verify(&self.launch.program, &self.launch.data_dir)?;
-        self.say(&verdict);
-        Ok(Report { seed: self.options.seed, rows: self.rows, totals, time })
+        Ok(Report { seed: options.seed, rows, totals, time })
     }
 
     /// One fault, and the audit after it.
     async fn suffer(&mut self, fault: Fault) -> Result<(), ScenarioError> {
-        self.say(&format!("{:>6.1} s {}", self.began.elapsed().as_secs_f64(), fault.name()));
+        self.say(&format!("{:>6.1} s {}", self.scene.elapsed().as_secs_f64(), fault.name()));
         self.rows.entry(fault).or_default();
         self.apply(fault).await?;
         let recovery = self.recovered().await?;
-        let promised = self.traffic.promised();
-        self.traffic.check(&promised).await?;
+        self.scene.check().await?;
         let row = self.rows.entry(fault).or_default();
         row.recovery_max = row.recovery_max.max(recovery);
         Ok(())
@@ -255,10 +225,10 @@ impl<'a> Run<'a> {
 
     /// Waits until the load goes on.
     async fn recovered(&mut self) -> Result<Duration, ScenarioError> {
-        let (began, before) = (Instant::now(), self.traffic.acknowledged());
+        let (began, before) = (Instant::now(), self.scene.traffic.acknowledged());
         loop {
-            self.check_alive().await?;
-            if self.traffic.acknowledged() > before {
+            self.scene.check_alive().await?;
+            if self.scene.traffic.acknowledged() > before {
                 return Ok(began.elapsed());
             }
             if began.elapsed() > RECOVERY_MAX {
@@ -269,27 +239,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn check_alive(&mut self) -> Result<(), ScenarioError> {
-        self.traffic.check_alive().await?;
-        let Some(server) = &mut self.server else { return Ok(()) };
-        match server.ended()? {
-            Some(status) => Err(server.failed(&format!("ended by itself with {status}")).into()),
-            None => Ok(()),
-        }
-    }
-
     /// Ends the server with -9 and starts it again, as it was or after words of the shell.
     async fn restart(&mut self, prelude: Option<&str>) -> Result<(), ScenarioError> {
-        if let Some(server) = self.server.take() {
-            server.kill()?;
-        }
-        let mut server = match prelude {
-            Some(prelude) => Server::spawn_under(&self.launch, prelude)?,
-            None => Server::spawn(&self.launch)?,
-        };
-        server.ready().await?;
-        self.server = Some(server);
-        Ok(())
+        self.scene.broker.kill()?;
+        Ok(self.scene.broker.start_again(prelude).await?)
     }
 
     fn say(&self, line: &str) {

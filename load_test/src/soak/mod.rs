@@ -12,33 +12,29 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::churn::Churn;
 use self::probe::Probe;
 use self::samples::{HEADING, Latency, Sample, trends};
 use self::slope::Trend;
 use crate::error::ScenarioError;
-use crate::process::{self, Launch, Server};
+use crate::process::{Launch, SHORT_LOG};
 use crate::random::Random;
-use crate::scenario;
-use crate::traffic::{Plan, Promise, Totals, Traffic, connect};
+use crate::scenario::{self, Finished, Scene};
+use crate::traffic::{PARTITIONS, Plan, Totals};
 
 const TOPIC: &str = "soak";
 const CYCLES: u32 = 10;
-const PARTITIONS: u32 = 4;
 const PRODUCERS: u16 = 2;
-const FOLLOWERS: u16 = 2;
 /// Kept of each partition: small, so that segments are recycled all the time and the disk stays
 /// bounded, and large enough that each audit comes in time.
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
 const RETENTION_BYTES_MAX: u64 = 48 << 20;
 /// What a message takes in the log, about.
 const MESSAGE_BYTES: u64 = 330;
-const PROBE_RETENTION_BYTES: u64 = 2 << 20;
 const AUDIT_EVERY_SECONDS: u64 = 5;
 const REST_TIME_MAX: Duration = Duration::from_secs(400);
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -107,54 +103,27 @@ pub fn run(options: &Options) -> Result<Report, ScenarioError> {
 struct Run<'a> {
     options: &'a Options,
     random: Random,
-    launch: Launch,
-    server: Option<Server>,
-    traffic: Traffic,
+    scene: Scene,
     probe: Probe,
     churn: Churn,
     csv: Option<std::fs::File>,
     samples: Vec<Sample>,
-    began: Instant,
     /// This cycle's full load, as a share of what was asked for.
     height: f64,
 }
 
 impl<'a> Run<'a> {
     async fn start(options: &'a Options, folder: &Path) -> Result<Self, ScenarioError> {
-        let settings = [
-            ("STORAGE_SEGMENT_BYTES", "16MiB"),
-            ("STORAGE_PREPARE_BYTES_AT_START", "1MiB"),
-            ("STORAGE_POOL_SEGMENTS_MAX", "2"),
-            ("STORAGE_CACHE_BYTES", "32MiB"),
-            ("STORAGE_RETENTION_CHECK", "200ms"),
-        ];
-        let launch = Launch {
-            program: options.program.clone(),
-            data_dir: folder.join("data"),
-            address: process::stable_address(&mut Random::new(u64::from(std::process::id())))?,
-            log_file: folder.join("server.log"),
-            environment: settings
-                .map(|(name, value)| (format!("CORELANE_{name}"), value.to_owned()))
-                .to_vec(),
-            arguments: ["--cores", "2", "--shards", "2"].map(str::to_owned).to_vec(),
-        };
-        let mut server = Server::spawn(&launch)?;
-        server.ready().await?;
-        let address = launch.address;
-        let topic = connect(address).await?;
-        let topic = topic.create_topic(probe::TOPIC).retention_bytes(PROBE_RETENTION_BYTES).send();
-        topic.await.map_err(ScenarioError::client("create the probe's topic"))?;
-        let traffic = Traffic::start(Plan {
-            address,
-            topic: TOPIC.to_owned(),
-            partitions: PARTITIONS,
+        let settings = SHORT_LOG.into_iter().chain([("STORAGE_CACHE_BYTES", "32MiB")]);
+        let launch = Launch::in_folder(&options.program, folder, settings)?;
+        let plan = |address| Plan {
             producers: PRODUCERS,
             rate: Some(0),
-            promise: Promise::Durable,
             retention_bytes: Some(retention_bytes(options)),
-            followers: FOLLOWERS,
-        })
-        .await?;
+            ..Plan::durable(address, TOPIC)
+        };
+        let scene = Scene::start(launch, plan).await?;
+        let address = scene.broker.address();
         let mut csv = options
             .csv
             .as_ref()
@@ -166,13 +135,10 @@ impl<'a> Run<'a> {
             options,
             random: Random::new(options.seed),
             churn: Churn::start(address, TOPIC, options.seed),
-            probe: Probe::start(address)?,
-            launch,
-            server: Some(server),
-            traffic,
+            probe: Probe::start(address).await?,
+            scene,
             csv,
             samples: Vec::new(),
-            began: Instant::now(),
             height: 1.0,
         })
     }
@@ -182,19 +148,19 @@ impl<'a> Run<'a> {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         seconds.tick().await;
         let (mut cycle, mut acknowledged, mut audit_at) = (0, 0, AUDIT_EVERY_SECONDS);
-        while self.began.elapsed() < self.options.time {
-            let progress = self.began.elapsed().as_secs_f64() / self.options.time.as_secs_f64();
+        while self.scene.elapsed() < self.options.time {
+            let progress = self.scene.elapsed().as_secs_f64() / self.options.time.as_secs_f64();
             let at = progress * f64::from(CYCLES);
             if at as u32 > cycle {
                 cycle = at as u32;
                 self.end_cycle(cycle).await?;
             }
             let rate = (shape(at.fract()) * self.height * f64::from(self.options.rate)) as u32;
-            self.traffic.set_rate(rate / u32::from(PRODUCERS));
+            self.scene.traffic.set_rate(rate / u32::from(PRODUCERS));
             seconds.tick().await;
-            let before = std::mem::replace(&mut acknowledged, self.traffic.acknowledged());
+            let before = std::mem::replace(&mut acknowledged, self.scene.traffic.acknowledged());
             self.sample(cycle, rate, acknowledged - before)?;
-            if self.began.elapsed().as_secs() >= audit_at {
+            if self.scene.elapsed().as_secs() >= audit_at {
                 audit_at += AUDIT_EVERY_SECONDS;
                 self.check().await?;
             }
@@ -210,25 +176,19 @@ impl<'a> Run<'a> {
         {
             eprintln!("{HEADING}\n{} (cycle {cycle} of {CYCLES} begins)", sample.row());
         }
-        if self.options.restarts
-            && let Some(server) = self.server.take()
-        {
-            server.stop(STOP_TIMEOUT).await?;
-            let mut server = Server::spawn(&self.launch)?;
-            server.ready().await?;
-            self.server = Some(server);
+        if self.options.restarts {
+            self.scene.broker.stop().await?;
+            self.scene.broker.start_again(None).await?;
         }
         Ok(())
     }
 
     fn sample(&mut self, cycle: u32, rate: u32, acknowledged: u64) -> Result<(), ScenarioError> {
-        let Some(server) = &mut self.server else { return Ok(()) };
-        if let Some(status) = server.ended()? {
-            return Err(server.failed(&format!("ended by itself with {status}")).into());
-        }
-        let taken = Sample::take(server.pid(), &self.launch.data_dir);
+        let broker = &mut self.scene.broker;
+        broker.check()?;
+        let taken = Sample::take(broker.server()?.pid(), broker.data_dir());
         let sample = Sample {
-            second: self.began.elapsed().as_secs_f64(),
+            second: self.scene.elapsed().as_secs_f64(),
             cycle,
             rate,
             acknowledged,
@@ -241,11 +201,9 @@ impl<'a> Run<'a> {
     }
 
     async fn check(&mut self) -> Result<(), ScenarioError> {
-        self.traffic.check_alive().await?;
         self.probe.check()?;
         self.churn.check().await?;
-        let promised = self.traffic.promised();
-        self.traffic.check(&promised).await
+        self.scene.check().await
     }
 
     async fn finish(mut self) -> Result<Report, ScenarioError> {
@@ -263,12 +221,7 @@ impl<'a> Run<'a> {
         );
         self.check().await?;
         drop((self.probe, self.churn));
-        let totals = self.traffic.finish().await?;
-        let time = self.began.elapsed();
-        if let Some(server) = self.server.take() {
-            server.stop(STOP_TIMEOUT).await?;
-        }
-        let verdict = process::verify(&self.launch.program, &self.launch.data_dir)?;
+        let Finished { totals, time, verdict } = self.scene.finish().await?;
         if self.options.verbose {
             eprintln!("{verdict}");
         }

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::ScenarioError;
 use crate::traffic::connect;
 
-pub const TOPIC: &str = "probe";
+const TOPIC: &str = "probe";
+const RETENTION_BYTES: u64 = 2 << 20;
 const EVERY: Duration = Duration::from_millis(4);
 const PAYLOAD: &[u8] = &[b'p'; 100];
 
@@ -31,7 +32,11 @@ struct Shared {
 }
 
 impl Probe {
-    pub fn start(address: SocketAddr) -> Result<Self, ScenarioError> {
+    /// Makes its topic, and begins.
+    pub async fn start(address: SocketAddr) -> Result<Self, ScenarioError> {
+        let client = connect(address).await?;
+        let topic = client.create_topic(TOPIC).retention_bytes(RETENTION_BYTES);
+        topic.send().await.map_err(ScenarioError::client("create the probe's topic"))?;
         let shared = Arc::<Shared>::default();
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()

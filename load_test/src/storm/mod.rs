@@ -15,22 +15,20 @@ use tokio::time::{Instant, sleep};
 use self::guests::Guests;
 pub use self::guests::Seen;
 pub use self::readings::Reading;
+use crate::broker::Broker;
 use crate::error::{ScenarioError, violated};
-use crate::process::{self, Launch, Server};
+use crate::process::{Launch, SHORT_LOG};
 use crate::random::Random;
-use crate::scenario;
-use crate::soak::probe::{self, Probe};
+use crate::scenario::{self, Finished, Scene};
+use crate::soak::probe::Probe;
 use crate::soak::samples::Latency;
 use crate::torture::watch::{Peak, Watch};
-use crate::traffic::{Plan, Promise, Totals, Traffic, connect};
+use crate::traffic::{Plan, Totals, connect};
 
 const TOPIC: &str = "normal";
-const PARTITIONS: u32 = 4;
 const PRODUCERS: u16 = 2;
-const FOLLOWERS: u16 = 2;
 /// Of each partition: enough for the longest time between two audits.
 const RETENTION_BYTES: u64 = 48 << 20;
-const PROBE_RETENTION_BYTES: u64 = 2 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// The calm before is a share of the whole, within bounds.
 const CALM_SHARE: u32 = 8;
@@ -45,7 +43,6 @@ const FILES_MORE_MAX: u64 = 24;
 const RESIDENT_SHARE: f64 = 0.05;
 const RESIDENT_AMOUNT: u64 = 16 << 20;
 const TIME_BESIDE: Duration = Duration::from_secs(300);
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -130,47 +127,34 @@ pub fn run(options: &Options) -> Result<Report, ScenarioError> {
 struct Run<'a> {
     options: &'a Options,
     random: Random,
-    launch: Launch,
-    server: Server,
+    scene: Scene,
     watch: Watch,
-    traffic: Traffic,
     probe: Probe,
     seen: Seen,
-    began: Instant,
 }
 
 impl<'a> Run<'a> {
     async fn start(options: &'a Options, folder: &Path) -> Result<Self, ScenarioError> {
-        let launch = launch(options, folder)?;
-        let mut server = Server::spawn(&launch)?;
-        server.ready().await?;
-        let address = launch.address;
-        let client = connect(address).await?;
-        let topic = client.create_topic(probe::TOPIC).retention_bytes(PROBE_RETENTION_BYTES);
-        topic.send().await.map_err(ScenarioError::client("create the probe's topic"))?;
+        let cache_bytes = CACHE_BYTES.to_string();
+        let settings = SHORT_LOG.into_iter().chain([("STORAGE_CACHE_BYTES", &cache_bytes[..])]);
+        let broker = Broker::start(Launch::in_folder(&options.program, folder, settings)?).await?;
+        let address = broker.address();
         // So that the log's memory is what it will be.
         bursts::fill(address, 3 * CACHE_BYTES).await?;
-        let traffic = Traffic::start(Plan {
-            address,
-            topic: TOPIC.to_owned(),
-            partitions: PARTITIONS,
+        let plan = |address| Plan {
             producers: PRODUCERS,
             rate: Some(options.rate / u32::from(PRODUCERS)),
-            promise: Promise::Durable,
             retention_bytes: Some(RETENTION_BYTES),
-            followers: FOLLOWERS,
-        })
-        .await?;
+            ..Plan::durable(address, TOPIC)
+        };
+        let scene = Scene::set(broker, plan).await?;
         Ok(Self {
             options,
             random: Random::new(options.seed),
-            watch: Watch::start(server.pid()),
-            probe: Probe::start(address)?,
-            traffic,
-            launch,
-            server,
+            watch: Watch::start(scene.broker.server()?.pid()),
+            probe: Probe::start(address).await?,
+            scene,
             seen: Seen::default(),
-            began: Instant::now(),
         })
     }
 
@@ -178,28 +162,26 @@ impl<'a> Run<'a> {
         let calm = (self.options.time / CALM_SHARE).clamp(CALM_MIN, CALM_MAX);
         sleep(calm).await;
         self.check().await?;
-        let (calm, start) = (self.latency(), Reading::take(self.server.pid())?);
+        let (calm, start) = (self.latency(), self.reading()?);
         self.watch.take();
         let mut rounds = 0;
-        while rounds == 0 || self.began.elapsed() < self.options.time {
+        while rounds == 0 || self.scene.elapsed() < self.options.time {
             self.round(rounds).await?;
             rounds += 1;
         }
         let (storm, peak) = (self.latency(), self.watch.take());
         let over = Instant::now();
         let end = self.rest(&start).await?;
-        let (rest, time) = (over.elapsed(), self.began.elapsed());
+        let (rest, time) = (over.elapsed(), self.scene.elapsed());
         drop(self.probe);
-        let totals = self.traffic.finish().await?;
-        self.server.stop(STOP_TIMEOUT).await?;
-        process::verify(&self.launch.program, &self.launch.data_dir)?;
+        let Finished { totals, .. } = self.scene.finish().await?;
         let (seed, seen) = (self.options.seed, self.seen);
         Ok(Report { seed, rounds, seen, totals, calm, storm, start, peak, end, rest, time })
     }
 
     /// One round: all that comes has gone at its end, and what it published was checked.
     async fn round(&mut self, number: u32) -> Result<(), ScenarioError> {
-        let client = connect(self.launch.address).await?;
+        let client = connect(self.scene.broker.address()).await?;
         let topic = format!("round-{number}");
         let created = client.create_topic(&topic).send().await;
         let handle = created.map_err(ScenarioError::client("create a round's topic"))?;
@@ -208,14 +190,14 @@ impl<'a> Run<'a> {
             how: "it has no partition".to_owned(),
         })?;
         let guests = Guests {
-            address: self.launch.address,
+            address: self.scene.broker.address(),
             topic: topic.clone(),
             normal: TOPIC.to_owned(),
             handle,
             connections: self.options.connections,
         };
-        let seen =
-            guests.come_and_go(self.random.number(), &self.traffic, self.options.rate).await?;
+        let seed = self.random.number();
+        let seen = guests.come_and_go(seed, &self.scene.traffic, self.options.rate).await?;
         if self.options.verbose {
             let now = self.watch.now();
             eprintln!(
@@ -231,13 +213,12 @@ impl<'a> Run<'a> {
     }
 
     async fn check(&mut self) -> Result<(), ScenarioError> {
-        if let Some(status) = self.server.ended()? {
-            return Err(self.server.failed(&format!("ended by itself with {status}")).into());
-        }
-        self.traffic.check_alive().await?;
         self.probe.check()?;
-        let promised = self.traffic.promised();
-        self.traffic.check(&promised).await
+        self.scene.check().await
+    }
+
+    fn reading(&self) -> Result<Reading, ScenarioError> {
+        Reading::take(self.scene.broker.server()?.pid())
     }
 
     fn latency(&self) -> Latency {
@@ -251,7 +232,7 @@ impl<'a> Run<'a> {
             + (start.resident_bytes as f64 * RESIDENT_SHARE) as u64
             + RESIDENT_AMOUNT;
         loop {
-            let now = Reading::take(self.server.pid())?;
+            let now = self.reading()?;
             let is_back = now.sockets <= start.sockets
                 && now.descriptors <= start.descriptors + FILES_MORE_MAX
                 && now.resident_bytes <= resident_max;
@@ -268,25 +249,4 @@ impl<'a> Run<'a> {
             sleep(Duration::from_millis(200)).await;
         }
     }
-}
-
-fn launch(options: &Options, folder: &Path) -> Result<Launch, ScenarioError> {
-    let cache_bytes = CACHE_BYTES.to_string();
-    let settings = [
-        ("STORAGE_SEGMENT_BYTES", "16MiB"),
-        ("STORAGE_PREPARE_BYTES_AT_START", "1MiB"),
-        ("STORAGE_POOL_SEGMENTS_MAX", "2"),
-        ("STORAGE_CACHE_BYTES", &cache_bytes),
-        ("STORAGE_RETENTION_CHECK", "200ms"),
-    ];
-    Ok(Launch {
-        program: options.program.clone(),
-        data_dir: folder.join("data"),
-        address: process::stable_address(&mut Random::new(u64::from(std::process::id())))?,
-        log_file: folder.join("server.log"),
-        environment: settings
-            .map(|(name, value)| (format!("CORELANE_{name}"), value.to_owned()))
-            .to_vec(),
-        arguments: ["--cores", "2", "--shards", "2"].map(str::to_owned).to_vec(),
-    })
 }

@@ -174,21 +174,16 @@ fn start<'a>(
     folder: &std::path::Path,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Run<'a>, TortureError> {
-    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let bytes = |name: &str, bytes: u64| (name.to_owned(), bytes.to_string());
-    let launch = Launch {
-        program: options.program.clone(),
-        data_dir: folder.join("data"),
-        address: process::stable_address(&mut Random::new(u64::from(std::process::id())))?,
-        log_file: folder.join("server.log"),
-        environment: vec![
-            setting("CORELANE_STORAGE_SEGMENT_BYTES", "32MiB"),
-            bytes("CORELANE_STORAGE_CACHE_BYTES", CACHE_BYTES),
-            bytes("CORELANE_STORAGE_BACKLOG_BYTES_MAX", BACKLOG_BYTES),
-            bytes("CORELANE_SERVER_PARTIAL_FRAME_BYTES_PER_CORE", PARTIAL_BYTES),
-        ],
-        arguments: ["--cores", &options.cores, "--shards", "1"].map(str::to_owned).to_vec(),
-    };
+    let [cache, backlog, partial] =
+        [CACHE_BYTES, BACKLOG_BYTES, PARTIAL_BYTES].map(|bytes| bytes.to_string());
+    let settings = [
+        ("STORAGE_SEGMENT_BYTES", "32MiB"),
+        ("STORAGE_CACHE_BYTES", &cache),
+        ("STORAGE_BACKLOG_BYTES_MAX", &backlog),
+        ("SERVER_PARTIAL_FRAME_BYTES_PER_CORE", &partial),
+    ];
+    let mut launch = Launch::in_folder(&options.program, folder, settings)?;
+    launch.arguments = ["--cores", &options.cores, "--shards", "1"].map(str::to_owned).to_vec();
     let mut server = Server::spawn(&launch)?;
     eprintln!("{}", runtime.block_on(server.ready())?);
     // Nothing here ever sends beyond this machine.

@@ -39,6 +39,9 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Last messages have to be answered, and followers to reach the end, within this.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Partitions of a topic under load.
+pub const PARTITIONS: u32 = 4;
+
 /// What an acknowledgement stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
@@ -59,6 +62,23 @@ pub struct Plan {
     /// For each partition.
     pub retention_bytes: Option<u64>,
     pub followers: u16,
+}
+
+impl Plan {
+    /// What most scenarios do to a topic; how many produce, how fast, and what is kept is theirs to
+    /// say.
+    pub fn durable(address: SocketAddr, topic: &str) -> Self {
+        Self {
+            address,
+            topic: topic.to_owned(),
+            partitions: PARTITIONS,
+            producers: 2,
+            rate: None,
+            promise: Promise::Durable,
+            retention_bytes: None,
+            followers: 2,
+        }
+    }
 }
 
 /// What a good run has seen.
