@@ -61,6 +61,7 @@ impl Wal {
             }
             Some(_) => self.gather(device, cursor, max_bytes, end_offset, &mut batches),
         };
+        self.read_into_next(device, cursor);
         self.share_window(cursor.id);
         if batches.entries > 0 { ReadStep::Batches(batches) } else { ended }
     }

@@ -1,10 +1,12 @@
 //! Getting a block for a cursor: from the newest ones in memory, or from the disk.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use tracing::warn;
 
-use super::{CursorId, Got, ReadOrder, Window};
+use super::ahead::Next;
+use super::{CursorId, Got, PartNumbers, ReadOrder, Window};
 use crate::buffer::AlignedBuffer;
 use crate::device::{Action, DeviceError, FileId, LogDevice};
 use crate::format::block::{Block, BlockHeader};
@@ -14,16 +16,19 @@ use crate::io::{Map, Purpose};
 use crate::segments::{Segment, State};
 use crate::wal::Wal;
 
-/// Chunks that one cold reader may hold: four that its range lies in, one for joined blocks.
-const CHUNKS_PER_WINDOW: u64 = 5;
+/// Chunks that one cold reader may hold: four that its range lies in, one more where it reaches into the
+/// next segment, one for joined blocks.
+const CHUNKS_PER_WINDOW: u64 = 6;
 /// Cold readers at once, whatever the budget.
 const WINDOWS_MIN: u64 = 2;
 
 /// A cursor's reads from the disk.
-struct Cold {
-    segment: u64,
+pub(super) struct Cold {
+    pub segment: u64,
     file: FileId,
-    window: Window,
+    pub window: Window,
+    /// What is read ahead of the segment after.
+    pub next: Option<Next>,
     /// The reader is to be told when this range is there.
     awaited: Option<(u64, u64)>,
     /// Told, and has not come yet: it keeps its window.
@@ -36,12 +41,12 @@ struct Cold {
 #[derive(Default)]
 pub(crate) struct Readers {
     next_cursor: u64,
-    next_part: u64,
-    cold: Map<CursorId, Cold>,
+    pub(super) part_numbers: PartNumbers,
+    pub(super) cold: Map<CursorId, Cold>,
     windows_max: usize,
     ready: VecDeque<CursorId>,
     /// Cursors that wait for a window.
-    queue: VecDeque<CursorId>,
+    pub(super) queue: VecDeque<CursorId>,
     /// Told that a window is free, and have not come yet.
     offered: Vec<CursorId>,
     /// Cursors that wait for a segment's footer.
@@ -91,8 +96,7 @@ impl Readers {
 
     /// Gives the cursor's window up, to who waits for one.
     fn release(&mut self, cursor: CursorId) {
-        if let Some(cold) = self.cold.remove(&cursor) {
-            self.next_part = self.next_part.max(cold.window.next_number());
+        if self.cold.remove(&cursor).is_some() {
             self.offer_window();
         }
     }
@@ -133,8 +137,13 @@ impl Readers {
                 return true;
             }
             // Read on from one segment into the next at full speed.
-            let next = cold.window.next_number();
-            *cold = Cold::new(segment, file, Window::new(cold.window.ahead(), next));
+            let ahead = cold.window.ahead();
+            let mut window = match cold.next.take() {
+                Some(next) if next.segment == segment => next.window,
+                _ => Window::new(ahead, self.part_numbers.clone()),
+            };
+            window.set_ahead(ahead);
+            *cold = Cold::new(segment, file, window);
             return true;
         }
         if self.cold.len() >= self.windows_max {
@@ -154,7 +163,7 @@ impl Readers {
             }
         }
         self.queue.retain(|waiting| *waiting != cursor);
-        let window = Window::new(bytes, self.next_part);
+        let window = Window::new(bytes, self.part_numbers.clone());
         self.cold.insert(cursor, Cold::new(segment, file, window));
         true
     }
@@ -162,7 +171,7 @@ impl Readers {
 
 impl Cold {
     fn new(segment: u64, file: FileId, window: Window) -> Self {
-        Self { segment, file, window, awaited: None, told: false, last: None }
+        Self { segment, file, window, next: None, awaited: None, told: false, last: None }
     }
 }
 
@@ -248,12 +257,22 @@ impl Wal {
         let got = cold.window.get(offset, bytes, &mut self.chunks, &mut self.tail);
         cold.awaited = matches!(got, Got::Missing).then_some((offset, plan));
         let file = cold.file;
+        self.submit_reads(device, cursor, file, orders);
+        got
+    }
+
+    pub(super) fn submit_reads<D: LogDevice>(
+        &mut self,
+        device: &mut D,
+        cursor: CursorId,
+        file: FileId,
+        orders: Vec<ReadOrder>,
+    ) {
         for ReadOrder { part, slot, offset, buffer } in orders {
             self.stats.cold_bytes_read += buffer.len() as u64;
             let purpose = Purpose::ColdRead { cursor, part, slot, file };
             self.io.submit(device, purpose, Action::Read { file, offset, buffer });
         }
-        got
     }
 
     pub(crate) fn cold_read_done(
@@ -267,6 +286,10 @@ impl Wal {
             warn!(shard = self.config.shard, %error, "reading the log failed");
         }
         let Some(cold) = self.readers.cold.get_mut(&cursor) else { return };
+        if let Some(next) = cold.next.as_mut().filter(|next| next.window.has_part(part)) {
+            next.window.read_done(part, slot, result);
+            return;
+        }
         cold.window.read_done(part, slot, result);
         if let Some((offset, bytes)) = cold.awaited
             && cold.window.has(offset, bytes)
@@ -300,6 +323,9 @@ impl Wal {
 
     /// No one reads this segment any more.
     pub(crate) fn forget_windows(&mut self, segment: u64) {
+        for cold in self.readers.cold.values_mut() {
+            cold.next.take_if(|next| next.segment == segment);
+        }
         let on_it =
             |(cursor, cold): (&CursorId, &Cold)| (cold.segment == segment).then_some(*cursor);
         let cursors: Vec<_> = self.readers.cold.iter().filter_map(on_it).collect();
@@ -330,6 +356,15 @@ impl Wal {
         cursor: CursorId,
         segment: u64,
     ) -> IndexState {
+        let state = self.load_index(device, segment);
+        if let IndexState::Pending = state {
+            self.readers.footer_waits.entry(segment).or_default().push(cursor);
+        }
+        state
+    }
+
+    /// As [`Self::need_index`], and nobody is told.
+    pub(super) fn load_index<D: LogDevice>(&mut self, device: &mut D, segment: u64) -> IndexState {
         if self.indexes.get(segment).is_some() {
             return IndexState::Here;
         }
@@ -340,10 +375,8 @@ impl Wal {
         if self.readers.bad_footers.contains_key(&segment) {
             return IndexState::Damaged { file: found.name(), offset: place.body_offset };
         }
-        let waits = self.readers.footer_waits.entry(segment).or_default();
-        let first = waits.is_empty();
-        waits.push(cursor);
-        if first {
+        if let Entry::Vacant(first) = self.readers.footer_waits.entry(segment) {
+            first.insert(Vec::new());
             let buffer = AlignedBuffer::zeroed(place.bytes as usize);
             let action = Action::Read { file: found.file, offset: place.body_offset, buffer };
             self.io.submit(device, Purpose::FooterRead { segment }, action);

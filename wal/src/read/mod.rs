@@ -3,6 +3,7 @@
 //! A read finds the block through the index (`place`), gets it from memory or through a window of
 //! disk reads (`fetch`, `window`), and takes the stream's batches out of it (`batches`).
 
+mod ahead;
 mod batches;
 mod fetch;
 mod place;
@@ -19,7 +20,7 @@ use smallvec::SmallVec;
 
 pub use batches::{READ_BLOCK_COST, READ_WALK_MAX};
 pub(crate) use fetch::Readers;
-pub(crate) use window::{Got, ReadOrder, Window};
+pub(crate) use window::{Got, PartNumbers, ReadOrder, Window};
 
 /// A cursor's number, unique while the log is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

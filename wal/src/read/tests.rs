@@ -50,6 +50,38 @@ fn hot_and_cold_reads_give_the_same_bytes() {
     assert!(log.wal.stats().cold_bytes_read > 0);
 }
 
+/// The disk has always answered by the next step, so that each wait is a read that nobody foresaw.
+#[test]
+fn the_next_segment_is_there_when_a_cold_reader_comes_to_it() {
+    let mut log = Log::new(config());
+    for offset in 0..3_000 {
+        log.append(1, offset, 1_500);
+        if offset % 5 == 0 {
+            log.settle();
+        }
+    }
+    let mut log = log.reopen(WalConfig { cache_bytes: 0, ..config() });
+    let whole = expected(1, 0, &log);
+    let mut cursor = log.wal.cursor(StreamId(1), 0);
+    let (mut bytes, mut waits) = (Vec::<u8>::new(), 0);
+    while bytes.len() < whole.len() {
+        match log.wal.read(&mut log.disk, &mut cursor, 1, u64::MAX) {
+            ReadStep::Batches(batches) => batches.slices.iter().for_each(|s| bytes.extend(s)),
+            ReadStep::Pending => waits += 1,
+            step => panic!("{step:?}"),
+        }
+        while let Some(completion) = log.disk.end_one() {
+            log.wal.complete(&mut log.disk, completion);
+        }
+    }
+    assert!(bytes == whole);
+    let segments = log.wal.sealed_segments().count();
+    assert!(segments > 15 && waits < 5, "{waits} waits in {segments} segments");
+    // Nothing is read twice.
+    let (read, stored) = (log.wal.stats().cold_bytes_read, 256 * 1024 * (segments as u64 + 1));
+    assert!(read <= stored, "{read} bytes read of {stored}");
+}
+
 #[test]
 fn many_cold_readers_share_few_windows() {
     let (log, _) = filled(config());

@@ -4,7 +4,9 @@
 //! its begin up to the first read that has not ended; a block that lies across chunks is put
 //! together in memory of its own.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -58,9 +60,19 @@ struct Part {
     data: Option<Shared>,
 }
 
+/// Numbers of parts, each given once: clones count on together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PartNumbers(Rc<Cell<u64>>);
+
+impl PartNumbers {
+    fn take(&self) -> u64 {
+        self.0.replace(self.0.get() + 1)
+    }
+}
+
 pub(crate) struct Window {
     parts: VecDeque<Part>,
-    next_number: u64,
+    numbers: PartNumbers,
     /// Where the next part begins.
     planned: u64,
     ahead: u64,
@@ -73,12 +85,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// `ahead` is how far is read ahead at first; it grows as reading goes on. `first_number` is
-    /// above that of every part of an earlier window of the same reader.
-    pub fn new(ahead: u64, first_number: u64) -> Self {
+    /// `ahead` is how far is read ahead at first; it grows as reading goes on.
+    pub fn new(ahead: u64, numbers: PartNumbers) -> Self {
         Self {
             parts: VecDeque::new(),
-            next_number: first_number,
+            numbers,
             planned: 0,
             ahead,
             last_offset: None,
@@ -92,9 +103,20 @@ impl Window {
         self.ahead
     }
 
-    /// The number above that of every part so far.
-    pub fn next_number(&self) -> u64 {
-        self.next_number
+    /// Reads ahead so far from now on, whatever was learnt.
+    pub fn set_ahead(&mut self, bytes: u64) {
+        self.ahead = bytes;
+    }
+
+    /// How far is read ahead beyond `end`, to which all is planned already; 0 when it is not.
+    pub fn ahead_beyond(&self, end: u64) -> u64 {
+        let Some(offset) = self.last_offset.filter(|_| self.planned >= end) else { return 0 };
+        self.ahead.saturating_sub(end.saturating_sub(offset))
+    }
+
+    /// Whether this part is one of the window's.
+    pub fn has_part(&self, number: u64) -> bool {
+        self.parts.iter().any(|part| part.number == number)
     }
 
     /// Moves to `offset` and plans reads so that `bytes` from there come, and what is read ahead;
@@ -168,8 +190,7 @@ impl Window {
             }
             self.rest.split_to(length)
         };
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.numbers.take();
         let mut offset = self.planned;
         let mut slots = Vec::new();
         while !memory.is_empty() {

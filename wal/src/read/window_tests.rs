@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Got, ReadOrder, Window};
+use super::{Got, PartNumbers, ReadOrder, Window};
 use crate::cache::{Chunks, Tail};
 use crate::device::DeviceError;
 use crate::device::sim::Dice;
@@ -31,7 +31,7 @@ impl Reader {
         let seed = named.unwrap_or(7);
         println!("CORELANE_SEED={seed}");
         Self {
-            window: Window::new(UNIT, 0),
+            window: Window::new(UNIT, PartNumbers::default()),
             chunks: Chunks::new(128 * MIB, MIB as usize),
             tail: Tail::default(),
             end,

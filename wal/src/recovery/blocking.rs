@@ -7,7 +7,7 @@ use crate::cache::{Chunks, Tail};
 use crate::device::{Action, DeviceError, Done, FileId, LogDevice, Ticket};
 use crate::error::OpenError;
 use crate::io::Map;
-use crate::read::{Got, Window};
+use crate::read::{Got, PartNumbers, Window};
 
 /// Read ahead while scanning, bytes.
 const AHEAD_BYTES: u64 = 4 * 1024 * 1024;
@@ -123,7 +123,12 @@ pub(super) struct Scan {
 impl Scan {
     /// Reads the file up to `end`, a multiple of the block size.
     pub fn new(file: FileId, end: u64) -> Self {
-        Self { file, end, window: Window::new(AHEAD_BYTES, 0), under_way: Map::default() }
+        Self {
+            file,
+            end,
+            window: Window::new(AHEAD_BYTES, PartNumbers::default()),
+            under_way: Map::default(),
+        }
     }
 
     /// The range's bytes; `None` when it cannot be read or lies beyond the end.
