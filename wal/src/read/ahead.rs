@@ -55,7 +55,7 @@ impl Wal {
             window: Window::new(beyond, numbers.clone()),
         });
         next.window.set_ahead(beyond);
-        let orders = next.window.plan(first, 0, end, false, &mut self.chunks, &mut self.tail);
+        let orders = next.window.plan(first, 0, end, beyond, &mut self.chunks, &mut self.tail);
         let file = next.file;
         self.submit_reads(device, cursor.id, file, orders);
     }

@@ -1,59 +1,19 @@
 //! Getting a block for a cursor: from the newest ones in memory, or from the disk.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
 use tracing::warn;
 
-use super::ahead::Next;
-use super::{CursorId, Got, PartNumbers, ReadOrder, Window};
+use super::readers::Cold;
+use super::{CursorId, Got, ReadOrder};
 use crate::buffer::AlignedBuffer;
 use crate::device::{Action, DeviceError, FileId, LogDevice};
 use crate::format::block::{Block, BlockHeader};
 use crate::format::footer::{FooterBody, FooterTrailer};
 use crate::index::SegmentIndex;
-use crate::io::{Map, Purpose};
+use crate::io::Purpose;
 use crate::segments::{Segment, State};
 use crate::wal::Wal;
-
-/// Chunks that one cold reader may hold: four that its range lies in, one more where it reaches into the
-/// next segment, one for joined blocks.
-const CHUNKS_PER_WINDOW: u64 = 6;
-/// Cold readers at once, whatever the budget.
-const WINDOWS_MIN: u64 = 2;
-
-/// A cursor's reads from the disk.
-pub(super) struct Cold {
-    pub segment: u64,
-    file: FileId,
-    pub window: Window,
-    /// What is read ahead of the segment after.
-    pub next: Option<Next>,
-    /// The reader is to be told when this range is there.
-    awaited: Option<(u64, u64)>,
-    /// Told, and has not come yet: it keeps its window.
-    told: bool,
-    /// The block given last; a reader often takes it in several steps.
-    last: Option<(u64, Block)>,
-}
-
-/// All cursors' reads, and who waits for what.
-#[derive(Default)]
-pub(crate) struct Readers {
-    next_cursor: u64,
-    pub(super) part_numbers: PartNumbers,
-    pub(super) cold: Map<CursorId, Cold>,
-    windows_max: usize,
-    ready: VecDeque<CursorId>,
-    /// Cursors that wait for a window.
-    pub(super) queue: VecDeque<CursorId>,
-    /// Told that a window is free, and have not come yet.
-    offered: Vec<CursorId>,
-    /// Cursors that wait for a segment's footer.
-    footer_waits: Map<u64, Vec<CursorId>>,
-    /// Segments whose footer could not be loaded.
-    bad_footers: Map<u64, ()>,
-}
 
 /// What a fetch gives.
 pub(crate) enum Fetched {
@@ -76,103 +36,6 @@ pub(crate) enum IndexState {
     Here,
     Pending,
     Damaged { file: String, offset: u64 },
-}
-
-impl Readers {
-    pub fn new(cache_bytes: u64, chunk_bytes: usize) -> Self {
-        let windows = cache_bytes / 2 / (CHUNKS_PER_WINDOW * chunk_bytes as u64);
-        Self { windows_max: windows.max(WINDOWS_MIN) as usize, ..Self::default() }
-    }
-
-    pub fn new_cursor(&mut self) -> CursorId {
-        self.next_cursor += 1;
-        CursorId(self.next_cursor)
-    }
-
-    /// The cursor can go on.
-    pub fn tell(&mut self, cursor: CursorId) {
-        self.ready.push_back(cursor);
-    }
-
-    /// Gives the cursor's window up, to who waits for one.
-    fn release(&mut self, cursor: CursorId) {
-        if self.cold.remove(&cursor).is_some() {
-            self.offer_window();
-        }
-    }
-
-    /// Tells the next one who waits that a window is free.
-    fn offer_window(&mut self) {
-        if let Some(next) = self.queue.pop_front() {
-            self.offered.push(next);
-            self.tell(next);
-        }
-    }
-
-    /// The cursor takes no window now: one that it was offered goes to the next who waits.
-    fn decline(&mut self, cursor: CursorId) {
-        if let Some(at) = self.offered.iter().position(|offered| *offered == cursor) {
-            self.offered.swap_remove(at);
-            self.offer_window();
-        }
-    }
-
-    /// Everything that a cursor holds or waits for.
-    pub fn forget(&mut self, cursor: CursorId) {
-        self.queue.retain(|waiting| *waiting != cursor);
-        self.ready.retain(|told| *told != cursor);
-        for waits in self.footer_waits.values_mut() {
-            waits.retain(|waiting| *waiting != cursor);
-        }
-        self.release(cursor);
-        self.decline(cursor);
-    }
-
-    /// Makes sure the cursor has a window on this segment. False when it must wait for one.
-    fn claim(&mut self, cursor: CursorId, segment: u64, file: FileId, bytes: u64) -> bool {
-        self.offered.retain(|offered| *offered != cursor);
-        if let Some(cold) = self.cold.get_mut(&cursor) {
-            cold.told = false;
-            if cold.segment == segment {
-                return true;
-            }
-            // Read on from one segment into the next at full speed.
-            let ahead = cold.window.ahead();
-            let mut window = match cold.next.take() {
-                Some(next) if next.segment == segment => next.window,
-                _ => Window::new(ahead, self.part_numbers.clone()),
-            };
-            window.set_ahead(ahead);
-            *cold = Cold::new(segment, file, window);
-            return true;
-        }
-        if self.cold.len() >= self.windows_max {
-            let idle = self.cold.iter().find(|(_, c)| c.awaited.is_none() && !c.told);
-            match idle.map(|(cursor, _)| *cursor) {
-                Some(idle) => {
-                    let queue = std::mem::take(&mut self.queue);
-                    self.release(idle);
-                    self.queue = queue;
-                }
-                None => {
-                    if !self.queue.contains(&cursor) {
-                        self.queue.push_back(cursor);
-                    }
-                    return false;
-                }
-            }
-        }
-        self.queue.retain(|waiting| *waiting != cursor);
-        let window = Window::new(bytes, self.part_numbers.clone());
-        self.cold.insert(cursor, Cold::new(segment, file, window));
-        true
-    }
-}
-
-impl Cold {
-    fn new(segment: u64, file: FileId, window: Window) -> Self {
-        Self { segment, file, window, next: None, awaited: None, told: false, last: None }
-    }
 }
 
 impl Wal {
@@ -247,13 +110,13 @@ impl Wal {
         bytes: u64,
         end: u64,
     ) -> Got {
+        let ahead_max = self.readers.ahead_max(self.chunks.chunk_bytes());
         let Some(cold) = self.readers.cold.get_mut(&cursor) else { return Got::Missing };
         // What is in memory need not be read.
         let in_memory = self.tail.first_in(cold.segment).filter(|first| *first >= offset + plan);
         let end = in_memory.unwrap_or(end).min(end);
-        let crowded = !self.readers.queue.is_empty();
         let (chunks, tail) = (&mut self.chunks, &mut self.tail);
-        let orders = cold.window.plan(offset, plan, end, crowded, chunks, tail);
+        let orders = cold.window.plan(offset, plan, end, ahead_max, chunks, tail);
         let got = cold.window.get(offset, bytes, &mut self.chunks, &mut self.tail);
         cold.awaited = matches!(got, Got::Missing).then_some((offset, plan));
         let file = cold.file;

@@ -1,12 +1,14 @@
 //! Reading batches by (stream, offset): what the host holds and gets.
 //!
 //! A read finds the block through the index (`place`), gets it from memory or through a window of
-//! disk reads (`fetch`, `window`), and takes the stream's batches out of it (`batches`).
+//! disk reads (`fetch`, `window`; `readers` says who has one, `ahead` goes on into the next segment), and
+//! takes the stream's batches out of it (`batches`).
 
 mod ahead;
 mod batches;
 mod fetch;
 mod place;
+mod readers;
 mod seek;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use model::StreamId;
 use smallvec::SmallVec;
 
 pub use batches::{READ_BLOCK_COST, READ_WALK_MAX};
-pub(crate) use fetch::Readers;
+pub(crate) use readers::Readers;
 pub(crate) use window::{Got, PartNumbers, ReadOrder, Window};
 
 /// A cursor's number, unique while the log is open.

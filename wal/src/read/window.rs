@@ -16,13 +16,8 @@ use crate::device::DeviceError;
 
 /// One read, bytes.
 const READ_BYTES: usize = 512 * 1024;
-/// Read ahead at most, bytes. All but one part of it is under way when the disk is the slower.
-const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Read ahead at least once a reader goes from block to block, bytes.
 const AHEAD_BYTES_SEQUENTIAL: u64 = 2 * 1024 * 1024;
-/// Read ahead at most while others wait for a window, bytes: what is not used by the end of the
-/// reader's turn is lost.
-const AHEAD_BYTES_CROWDED: u64 = 1024 * 1024;
 /// A part's length is a multiple of this, or ends where the blocks end, bytes.
 const PART_UNIT: u64 = 64 * 1024;
 /// A part's length at most, unless one block needs more, bytes.
@@ -120,21 +115,20 @@ impl Window {
     }
 
     /// Moves to `offset` and plans reads so that `bytes` from there come, and what is read ahead;
-    /// nothing at or after `end`. All are multiples of the block size. `crowded`: others wait for
-    /// a window.
+    /// nothing at or after `end`. All are multiples of the block size. `ahead_max`: how far may be read
+    /// ahead, bytes.
     pub fn plan(
         &mut self,
         offset: u64,
         bytes: u64,
         end: u64,
-        crowded: bool,
+        ahead_max: u64,
         chunks: &mut Chunks,
         tail: &mut Tail,
     ) -> Vec<ReadOrder> {
         self.move_to(offset, bytes);
         let chunk = chunks.chunk_bytes() as u64;
-        let most = if crowded { AHEAD_BYTES_CROWDED } else { AHEAD_BYTES_MAX };
-        self.ahead = self.ahead.clamp(1, most.min(2 * chunk));
+        self.ahead = self.ahead.clamp(1, ahead_max.max(1));
 
         // Several parts ahead: the others are read while one is used.
         let step = (self.ahead / 2).clamp(1, chunk.min(PART_BYTES_MAX));

@@ -17,7 +17,7 @@ struct Reader {
     chunks: Chunks,
     tail: Tail,
     end: u64,
-    crowded: bool,
+    ahead_max: u64,
     in_order: bool,
     under_way: Vec<ReadOrder>,
     dice: Dice,
@@ -35,7 +35,7 @@ impl Reader {
             chunks: Chunks::new(128 * MIB, MIB as usize),
             tail: Tail::default(),
             end,
-            crowded: false,
+            ahead_max: 8 * MIB,
             in_order: false,
             under_way: Vec::new(),
             dice: Dice::new(seed),
@@ -44,8 +44,8 @@ impl Reader {
     }
 
     fn plan(&mut self, offset: u64, bytes: u64) {
-        let Self { chunks, tail, end, crowded, .. } = self;
-        let orders = self.window.plan(offset, bytes, *end, *crowded, chunks, tail);
+        let Self { chunks, tail, end, ahead_max, .. } = self;
+        let orders = self.window.plan(offset, bytes, *end, *ahead_max, chunks, tail);
         self.under_way.extend(orders);
     }
 
@@ -120,7 +120,7 @@ fn a_reader_from_block_to_block_has_much_under_way() {
 #[test]
 fn little_is_read_ahead_while_others_wait() {
     let mut reader = Reader::new(64 * MIB);
-    reader.crowded = true;
+    reader.ahead_max = MIB;
     for number in 0..500 {
         assert!(reader.get(number * 16 * UNIT, 16 * UNIT).is_some());
         assert!(reader.bytes_under_way() <= MIB);

@@ -142,7 +142,7 @@ impl Scan {
             return None;
         }
         let (chunks, tail) = (&mut disk.chunks, &mut disk.tail);
-        let orders = self.window.plan(offset, bytes, self.end, false, chunks, tail);
+        let orders = self.window.plan(offset, bytes, self.end, AHEAD_BYTES, chunks, tail);
         for order in orders {
             let read = Action::Read { file: self.file, offset: order.offset, buffer: order.buffer };
             let ticket = disk.submit(read);
