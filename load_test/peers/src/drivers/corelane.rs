@@ -3,7 +3,8 @@
 use client::{AckLevel, Client, Message, StartPosition};
 use tokio::sync::Mutex;
 
-use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use super::arrived::arrived;
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 use crate::peer::Level;
 
 /// Room in a batch beside the payloads, for each message.
@@ -111,19 +112,6 @@ struct Receiver {
 
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let Ok(first) = tokio::time::timeout(PATIENCE, self.consumer.next()).await else {
-                return Ok(());
-            };
-            let mut next = Some(first);
-            while let Some(record) = next {
-                let record = record.ok_or(DriverError::Ended)?;
-                let record = record.map_err(DriverError::of("read"))?;
-                each(record.value().unwrap_or_default());
-                // The rest of what has arrived, without waiting.
-                next = futures_util::FutureExt::now_or_never(self.consumer.next());
-            }
-            Ok(())
-        })
+        Box::pin(arrived(&mut self.consumer, |record| each(record.value().unwrap_or_default())))
     }
 }

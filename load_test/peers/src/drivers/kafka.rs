@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -11,7 +10,8 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use super::arrived::arrived;
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Room in a batch beside the payloads, for each message.
@@ -156,17 +156,8 @@ struct Receiver {
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
         Box::pin(async move {
-            let Ok(first) = tokio::time::timeout(PATIENCE, self.consumer.recv()).await else {
-                return Ok(());
-            };
-            let mut next = Some(first);
-            while let Some(message) = next {
-                let message = message.map_err(DriverError::of("read"))?;
-                each(message.payload().unwrap_or_default());
-                // The rest of what has arrived, without waiting.
-                next = self.consumer.recv().now_or_never();
-            }
-            Ok(())
+            let mut messages = self.consumer.stream();
+            arrived(&mut messages, |message| each(message.payload().unwrap_or_default())).await
         })
     }
 }

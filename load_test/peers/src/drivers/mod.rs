@@ -2,6 +2,7 @@
 
 #[cfg(feature = "activemq")]
 mod activemq;
+mod arrived;
 mod corelane;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -9,15 +9,15 @@ use std::time::Duration;
 use async_nats::header::{
     HeaderMap, NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
 };
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, StorageType};
-use async_nats::jetstream::{self, Context};
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Mutex;
 
-use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use super::arrived::arrived;
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 use crate::peer::Level;
 
 /// Publishes that may wait for their acknowledgement: more than any workload has under way.
@@ -174,18 +174,6 @@ struct Receiver {
 
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let Ok(first) = tokio::time::timeout(PATIENCE, self.messages.next()).await else {
-                return Ok(());
-            };
-            let mut next: Option<Option<Result<jetstream::Message, _>>> = Some(first);
-            while let Some(message) = next {
-                let message = message.ok_or(DriverError::Ended)?;
-                each(&message.map_err(DriverError::of("read"))?.payload);
-                // The rest of what has arrived, without waiting.
-                next = self.messages.next().now_or_never();
-            }
-            Ok(())
-        })
+        Box::pin(arrived(&mut self.messages, |message| each(&message.payload)))
     }
 }

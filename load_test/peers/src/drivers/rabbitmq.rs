@@ -1,6 +1,5 @@
 //! RabbitMQ's quorum queues over AMQP 0.9.1, with publisher confirms.
 
-use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
     QueueDeleteOptions,
@@ -9,7 +8,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use tokio::sync::Mutex;
 
-use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use super::arrived::arrived;
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 
 /// A message that outlives the broker, as AMQP says it.
 const PERSISTENT: u8 = 2;
@@ -129,18 +129,6 @@ struct Receiver {
 
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let Ok(first) = tokio::time::timeout(PATIENCE, self.consumer.next()).await else {
-                return Ok(());
-            };
-            let mut next = Some(first);
-            while let Some(delivery) = next {
-                let delivery = delivery.ok_or(DriverError::Ended)?;
-                each(&delivery.map_err(DriverError::of("read"))?.data);
-                // The rest of what has arrived, without waiting.
-                next = self.consumer.next().now_or_never();
-            }
-            Ok(())
-        })
+        Box::pin(arrived(&mut self.consumer, |delivery| each(&delivery.data)))
     }
 }

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use futures_util::{FutureExt, StreamExt};
-use rabbitmq_stream_client::types::{Message, OffsetSpecification};
+use rabbitmq_stream_client::types::{Delivery, Message, OffsetSpecification};
 use rabbitmq_stream_client::{Environment, NoDedup};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
+use super::arrived::arrived;
+use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 
 pub struct Streams {
     host: String,
@@ -130,19 +130,8 @@ impl Drop for Receiver {
 
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let Ok(first) = tokio::time::timeout(PATIENCE, self.consumer.next()).await else {
-                return Ok(());
-            };
-            let mut next = Some(first);
-            while let Some(delivery) = next {
-                let delivery = delivery.ok_or(DriverError::Ended)?;
-                let delivery = delivery.map_err(DriverError::of("read"))?;
-                each(delivery.message().data().unwrap_or_default());
-                // The rest of what has arrived, without waiting.
-                next = self.consumer.next().now_or_never();
-            }
-            Ok(())
-        })
+        Box::pin(arrived(&mut self.consumer, |delivery: Delivery| {
+            each(delivery.message().data().unwrap_or_default());
+        }))
     }
 }
