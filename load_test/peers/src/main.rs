@@ -1,4 +1,6 @@
 //! `peers`: runs the same work against Corelane and its peers, and writes one report.
+//!
+//! Exit codes: 0, or [`WRONG`], or [`NO_REPORT`], which clap gives for a bad command line, too.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +11,11 @@ use corelane_peers::compare::{self, Options};
 use corelane_peers::peer::{Level, Peer};
 use corelane_peers::report::Comparison;
 use corelane_peers::workload::Workload;
+
+/// The report is written, and a row of it failed or has messages that are not as they were sent.
+const WRONG: u8 = 1;
+/// There is no report.
+const NO_REPORT: u8 = 2;
 
 /// Corelane against its peers, on this machine, in one run.
 #[derive(Debug, Parser)]
@@ -95,7 +102,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("peers: {error}");
-        ExitCode::FAILURE
+        ExitCode::from(NO_REPORT)
     })
 }
 
@@ -147,8 +154,11 @@ fn write(comparison: &Comparison, out: &std::path::Path) -> Result<ExitCode, Fai
     for (name, text) in files {
         std::fs::write(out.join(name), text).map_err(fails)?;
     }
-    eprintln!("written: {}", out.join("report.md").display());
-    Ok(if comparison.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let report = out.join("report.md");
+    eprintln!("written: {}", report.display());
+    let Some(wrongs) = comparison.wrongs() else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("peers: {wrongs}; {} says what came of each", report.display());
+    Ok(ExitCode::from(WRONG))
 }
 
 fn address(text: &str) -> Result<(Peer, String), String> {

@@ -7,6 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// The exit codes of docs/peers.md.
+const WRONG: i32 = 1;
+const NO_REPORT: i32 = 2;
+
 const WORKLOADS: [&str; 4] = ["lockstep-4", "batch-1000", "consume-100", "end-to-end"];
 
 /// Whether there is what it takes to test a peer: its client in this build and its server in the
@@ -132,12 +136,14 @@ fn activemq() {
     }
 }
 
+/// Whether or not this build has its client: the server named is not there.
 #[test]
-fn a_broker_without_a_driver_is_named_and_strict_fails() {
+fn a_broker_that_cannot_be_had_is_named_and_only_strict_fails() {
     let folder = tempfile::tempdir().unwrap();
     let run = |strict: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_peers"))
             .args(["run", "--only", "iggy", "--load-cpu", "0"])
+            .env("CORELANE_PEERS_IGGY", folder.path().join("iggy-server"))
             .args(strict)
             .arg("--out")
             .arg(folder.path())
@@ -146,8 +152,61 @@ fn a_broker_without_a_driver_is_named_and_strict_fails() {
     };
     assert!(run(&[]).status.success());
     let report = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
-    assert!(report.contains("Iggy: no package registry has its server"), "{report}");
+    let why = if cfg!(feature = "iggy") { "no package registry" } else { "--features iggy" };
+    assert!(report.contains("- Iggy: ") && report.contains(why), "{report}");
     let refused = run(&["--strict"]);
-    assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no package registry"));
+    assert_eq!(refused.status.code(), Some(NO_REPORT));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("Iggy cannot be measured: ") && said.contains(why), "{said}");
+}
+
+#[test]
+fn a_failed_or_damaged_row_is_an_exit_code_and_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = corelane_program();
+    let peers = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peers"));
+        command.args(arguments).arg("--out").arg(folder.path());
+        command.env("CORELANE_PEERS_BROKER", &program).output().unwrap()
+    };
+    let measured = peers(&[
+        "run",
+        "--only",
+        "corelane",
+        "--levels",
+        "memory",
+        "--workloads",
+        "lockstep-1",
+        "--seconds",
+        "0.2",
+        "--warmup",
+        "0.1",
+        "--server-warmup",
+        "0.2",
+        "--load-cpu",
+        "0",
+        "--folder",
+        folder.path().to_str().unwrap(),
+    ]);
+    assert_eq!(measured.status.code(), Some(0), "{measured:?}");
+    let results = folder.path().join("results.json");
+    let sound = std::fs::read_to_string(&results).unwrap();
+    let told = |pointer: &str, value: Value| {
+        let mut changed: Value = serde_json::from_str(&sound).unwrap();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(&results, changed.to_string()).unwrap();
+        let output = peers(&["report", results.to_str().unwrap()]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let row = "corelane memory lockstep-1";
+    let (code, said) = told("/rows/0/outcome", serde_json::json!({ "failed": "it ended" }));
+    assert_eq!(code, Some(WRONG), "{said}");
+    assert!(said.contains(&format!("of 1 rows 1 failed ({row})")), "{said}");
+    let (code, said) = told("/rows/0/outcome/measured/lost", 1.into());
+    assert_eq!(code, Some(WRONG), "{said}");
+    assert!(said.contains("1 with messages lost") && said.contains(row), "{said}");
+    let (code, said) = told("/rows/0/outcome/measured/rate_kept", false.into());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = told("/schema", 99.into());
+    assert_eq!(code, Some(NO_REPORT), "{said}");
 }

@@ -14,6 +14,8 @@ use crate::server::Setting;
 
 /// Version of the JSON: raised when a key changes its meaning or goes.
 const SCHEMA: u32 = 1;
+/// Rows of a kind that [`Comparison::wrongs`] names.
+const WRONGS_NAMED_MAX: usize = 5;
 
 /// Everything that was measured, in the order it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +63,13 @@ pub struct Row {
     /// 2: the broker's second turn.
     pub pass: u32,
     pub outcome: RowOutcome,
+}
+
+impl Row {
+    /// As flags name what is in it.
+    fn name(&self) -> String {
+        format!("{} {} {}", self.peer.as_str(), self.level.as_str(), self.workload)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,12 +144,33 @@ impl Comparison {
         self.absences.retain(|absence| rows.iter().all(|row| row.peer != absence.peer));
     }
 
-    /// Whether all that was measured was complete, in order and unaltered.
-    pub fn is_clean(&self) -> bool {
-        self.rows.iter().all(|row| match &row.outcome {
-            RowOutcome::Measured(report) => report.figures.verdict.is_clean(),
-            RowOutcome::Failed(_) => true,
-        })
+    /// Rows that failed and rows whose messages were not all there once, in order and unaltered,
+    /// in one sentence; `None` when there are none.
+    pub fn wrongs(&self) -> Option<String> {
+        let failed = |row: &&Row| matches!(row.outcome, RowOutcome::Failed(_));
+        let damaged = |row: &&Row| match &row.outcome {
+            RowOutcome::Measured(report) => !report.figures.verdict.is_clean(),
+            RowOutcome::Failed(_) => false,
+        };
+        let told = |what: &str, rows: Vec<&Row>| {
+            let names: Vec<String> =
+                rows.iter().take(WRONGS_NAMED_MAX).map(|row| row.name()).collect();
+            let more = rows.len() - names.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!rows.is_empty())
+                .then(|| format!("{} {what} ({}{more})", rows.len(), names.join(", ")))
+        };
+        let parts: Vec<String> = [
+            told("failed", self.rows.iter().filter(failed).collect()),
+            told(
+                "with messages lost, repeated, out of order or altered",
+                self.rows.iter().filter(damaged).collect(),
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!parts.is_empty()).then(|| format!("of {} rows {}", self.rows.len(), parts.join(", ")))
     }
 
     pub fn to_json(&self) -> String {

@@ -109,6 +109,35 @@ fn both_forms_show_what_failed_and_who_is_missing() {
 }
 
 #[test]
+fn what_failed_or_was_damaged_is_told_in_one_sentence_and_a_slow_broker_is_not() {
+    let mut some = comparison(vec![
+        row(Peer::Corelane, Level::Durable, "window-1k", 1.0),
+        row(Peer::Redis, Level::Memory, "end-to-end", 1.0),
+    ]);
+    some.absent(Absence { peer: Peer::Kafka, why: "no Java".into() });
+    if let RowOutcome::Measured(report) = &mut some.rows[1].outcome {
+        report.figures.rate_kept = Some(false);
+        (report.valid, report.invalid_because) = (false, vec!["the generator was late".into()]);
+    }
+    assert_eq!(some.wrongs(), None);
+    let mut damaged = row(Peer::Nats, Level::Memory, "batch-100", 1.0);
+    if let RowOutcome::Measured(report) = &mut damaged.outcome {
+        report.figures.verdict.duplicated = 1;
+    }
+    some.row(damaged);
+    for workload in ["a", "b", "c", "d", "e", "f", "g"] {
+        let outcome = RowOutcome::Failed("it ended".into());
+        some.row(Row { outcome, ..row(Peer::Iggy, Level::Durable, workload, 1.0) });
+    }
+    assert_eq!(
+        some.wrongs().unwrap(),
+        "of 10 rows 7 failed (iggy durable a, iggy durable b, iggy durable c, iggy durable d, \
+         iggy durable e and 2 more), 1 with messages lost, repeated, out of order or altered \
+         (nats memory batch-100)"
+    );
+}
+
+#[test]
 fn figures_that_do_not_count_win_nothing() {
     let spoiled = |change: fn(&mut Report)| {
         let mut rows = vec![
