@@ -12,7 +12,7 @@ use crate::driver::Broker;
 use crate::drivers;
 use crate::peer::{Level, Peer};
 use crate::report::{Absence, Comparison, Row, RowOutcome, Subject};
-use crate::run::{self, Extent, Meter};
+use crate::run::{self, Extent, Meter, RunError};
 use crate::server::{Script, Server, ServerError, Setting};
 use crate::stop::Stop;
 use crate::workload::Workload;
@@ -21,6 +21,8 @@ use crate::workload::Workload;
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a workload may take beyond its own time: filling, reading back, clearing away.
 const WORKLOAD_SLACK: Duration = Duration::from_secs(90);
+/// Longest time for each of making, first using and removing the topics of a workload.
+const STAGE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What a server does before anything counts.
 const WARM_UP: [&str; 2] = ["window-1k", "batch-100"];
 
@@ -220,7 +222,8 @@ impl Visit<'_> {
     /// nobody looks at: a server that compiles its code as it runs is not measured cold.
     async fn warm(&self, broker: &Rc<dyn Broker>, meter: Meter) {
         let duration = self.options.server_warmup / WARM_UP.len() as u32;
-        let extent = Extent { warmup: Duration::ZERO, duration, preload_bytes: 0 };
+        let stage_time_max = STAGE_TIME_MAX;
+        let extent = Extent { warmup: Duration::ZERO, duration, preload_bytes: 0, stage_time_max };
         for name in WARM_UP {
             let Ok(workload) = name.parse::<Workload>() else { continue };
             let prefix = format!("p{}-warm", std::process::id());
@@ -239,12 +242,16 @@ impl Visit<'_> {
         address: &str,
     ) -> RowOutcome {
         let Options { warmup, duration, preload_bytes, .. } = *self.options;
-        let extent = Extent { warmup, duration, preload_bytes };
+        let extent = Extent { warmup, duration, preload_bytes, stage_time_max: STAGE_TIME_MAX };
         let prefix = format!("p{}-{}", std::process::id(), subject.level.as_str());
-        let limit = warmup + duration + WORKLOAD_SLACK;
+        let limit = warmup + duration + WORKLOAD_SLACK + 3 * STAGE_TIME_MAX;
         let work = run::run(broker, workload, &prefix, extent, meter);
         let outcome = match tokio::time::timeout(limit, work).await {
             Ok(Ok(outcome)) => outcome,
+            // So many topics are beyond it: that is what was to be found out.
+            Ok(Err(error @ RunError::Topics { .. })) if workload.has_many_topics() => {
+                return RowOutcome::Beyond(error.to_string());
+            }
             Ok(Err(error)) => return RowOutcome::Failed(error.to_string()),
             Err(_) => return RowOutcome::Failed(format!("it was not over after {limit:?}")),
         };
@@ -283,7 +290,7 @@ impl Visit<'_> {
             duration_s: self.options.duration.as_secs_f64(),
             warmup_s: self.options.warmup.as_secs_f64(),
             ack: level.as_str().to_owned(),
-            topics: workload.connections,
+            topics: workload.connections * workload.topics_each,
             partitions: 1,
             server: address.to_owned(),
             generator_cpu: Some(self.options.load_cpu),
@@ -316,6 +323,7 @@ fn tell(peer: Peer, level: Level, workload: &Workload, outcome: &RowOutcome) {
             )
         }
         RowOutcome::Failed(why) => format!("failed: {why}"),
+        RowOutcome::Beyond(why) => format!("beyond it: {why}"),
     };
     eprintln!("{:<16} {:<8} {:<13} {told}", peer.as_str(), level.as_str(), workload.name);
 }
@@ -350,6 +358,7 @@ fn command_line() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::tests::{Fake, Fault};
 
     #[test]
     fn corelane_comes_first_and_last_unless_an_order_is_asked_for() {
@@ -357,6 +366,51 @@ mod tests {
         assert_eq!((order.first(), order.last()), (Some(&Peer::Corelane), Some(&Peer::Corelane)));
         assert!(Peer::ALL.iter().all(|peer| order.contains(peer)));
         assert_eq!(super::order(&[Peer::Redis]), [Peer::Redis]);
+    }
+
+    /// One row of a broker made for it.
+    fn row(fault: Fault, workload: &str) -> Row {
+        let options = Options {
+            peers: Vec::new(),
+            levels: Level::ALL.to_vec(),
+            workloads: Vec::new(),
+            duration: Duration::from_millis(400),
+            warmup: Duration::from_millis(20),
+            server_warmup: Duration::ZERO,
+            preload_bytes: 64 * 1024,
+            addresses: Vec::new(),
+            server_cpus: String::new(),
+            load_cpu: 0,
+            folder: PathBuf::from("."),
+            strict: false,
+        };
+        let (peer, level) = (Peer::Nats, Level::Memory);
+        let workload: Workload = workload.parse().unwrap();
+        let visit = Visit { options: &options, peer, pass: 1 };
+        let subject = Subject { peer, level, version: String::new(), settings: Vec::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let broker = Fake::make(fault);
+        let work = visit.workload(&broker, &subject, &workload, Meter::of(None), "");
+        let outcome = LocalSet::new().block_on(&runtime, work);
+        Row { peer, level, workload: workload.name.to_owned(), pass: 1, outcome }
+    }
+
+    #[test]
+    fn what_a_broker_does_wrong_is_wrong_with_the_comparison_and_what_it_cannot_keep_is_not() {
+        let mut comparison = Comparison::new(MachineReport::default(), String::new());
+        comparison.row(row(Fault::None, "lockstep-1"));
+        let slow = row(Fault::Slow(Duration::from_millis(300)), "end-to-end");
+        let RowOutcome::Measured(report) = &slow.outcome else { panic!("{slow:?}") };
+        assert_eq!(report.figures.rate_kept, Some(false));
+        comparison.row(slow);
+        assert_eq!(comparison.wrongs(), None);
+        comparison.row(row(Fault::RepeatsOne, "lockstep-1"));
+        comparison.row(row(Fault::Refuses, "lockstep-4"));
+        assert_eq!(
+            comparison.wrongs().unwrap(),
+            "of 4 rows 1 failed (nats memory lockstep-4), 1 with messages lost, repeated, out of \
+             order or altered (nats memory lockstep-1)"
+        );
     }
 
     #[test]

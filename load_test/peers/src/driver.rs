@@ -3,6 +3,7 @@
 //! A driver is the thinnest layer over the broker's best client. Its futures stay on the thread
 //! that made them; none of it knows schedules, clocks or reports.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + '
 pub const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A broker did not do as it was asked. One sentence.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DriverError {
     #[error("cannot {doing}: {problem}")]
     Refused { doing: &'static str, problem: String },
@@ -50,6 +51,11 @@ impl Messages {
         self.bytes.len() / self.size
     }
 
+    /// Bytes of all payloads.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Each payload as a slice that holds the buffer; nothing is copied.
     pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
         (0..self.count()).map(|at| self.bytes.slice(at * self.size..(at + 1) * self.size))
@@ -76,17 +82,31 @@ impl Shape {
 
 /// A broker that runs.
 pub trait Broker {
-    /// Makes a topic (stream, queue) with one ordered log that keeps all that is sent to it.
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()>;
+    /// Makes the topics (streams, queues) of one connection, each with one ordered log that keeps
+    /// all that is sent to it. Adds those that are there to `made`, for whoever stops waiting.
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()>;
 
-    /// Removes it with all its messages.
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()>;
+    /// Removes the topics of one connection with all their messages.
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()>;
 
-    /// A producer with a connection of its own.
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>>;
+    /// A producer to the topics of one connection, which is its own.
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>>;
 
-    /// A consumer with a connection of its own, from the oldest message on.
-    fn consumer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Consumer>>;
+    /// A consumer for each of the topics, from its oldest message on, with one connection for all
+    /// of them.
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        shape: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>>;
+
+    /// A consumer with a connection of its own.
+    fn consumer<'a>(&'a self, topic: &'a String, shape: Shape) -> Answer<'a, Box<dyn Consumer>> {
+        Box::pin(async move {
+            let only = self.consumers(std::slice::from_ref(topic), shape).await?.pop();
+            only.ok_or(DriverError::Ended)
+        })
+    }
 
     /// Whether a second consumer gets again what a first has read. Not so in a queue.
     fn replays(&self) -> bool {
@@ -94,11 +114,11 @@ pub trait Broker {
     }
 }
 
-/// Sends to one topic.
+/// Sends to the topics it was made for.
 pub trait Producer {
-    /// Sends the messages in order; resolves when all of them are acknowledged. What is polled
-    /// first is sent first.
-    fn send(&self, messages: Messages) -> Answer<'_, ()>;
+    /// Sends the messages to the topic at `topic` among them, in order; resolves when all are
+    /// acknowledged. What is polled first is sent first.
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()>;
 }
 
 /// Reads one topic.

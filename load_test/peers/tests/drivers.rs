@@ -11,7 +11,8 @@ use serde_json::Value;
 const WRONG: i32 = 1;
 const NO_REPORT: i32 = 2;
 
-const WORKLOADS: [&str; 4] = ["lockstep-4", "batch-1000", "consume-100", "end-to-end"];
+const WORKLOADS: [&str; 5] =
+    ["lockstep-4", "batch-1000", "consume-100", "end-to-end", "topics-1000"];
 
 /// Whether there is what it takes to test a peer: its client in this build and its server in the
 /// cache.
@@ -152,7 +153,7 @@ fn a_broker_that_cannot_be_had_is_named_and_only_strict_fails() {
     };
     assert!(run(&[]).status.success());
     let report = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
-    let why = if cfg!(feature = "iggy") { "no package registry" } else { "--features iggy" };
+    let why = "no package registry";
     assert!(report.contains("- Iggy: ") && report.contains(why), "{report}");
     let refused = run(&["--strict"]);
     assert_eq!(refused.status.code(), Some(NO_REPORT));
@@ -205,7 +206,7 @@ fn a_failed_or_damaged_row_is_an_exit_code_and_a_sentence() {
     let (code, said) = told("/rows/0/outcome/measured/lost", 1.into());
     assert_eq!(code, Some(WRONG), "{said}");
     assert!(said.contains("1 with messages lost") && said.contains(row), "{said}");
-    let (code, said) = told("/rows/0/outcome/measured/rate_kept", false.into());
+    let (code, said) = told("/rows/0/outcome/measured/valid", false.into());
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = told("/schema", 99.into());
     assert_eq!(code, Some(NO_REPORT), "{said}");

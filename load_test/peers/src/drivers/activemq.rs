@@ -3,6 +3,8 @@
 //! The broker syncs its journal for each message of a connection by itself, and once for a
 //! transaction: where every message is synced, a request of several is one transaction.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fe2o3_amqp::connection::ConnectionHandle;
@@ -10,7 +12,7 @@ use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::transaction::{Controller, Transaction, TransactionDischarge, TransactionPosting};
 use fe2o3_amqp::types::definitions::SenderSettleMode;
-use fe2o3_amqp::types::messaging::{Data, Header, Message, Outcome};
+use fe2o3_amqp::types::messaging::{Data, Header, Message, Outcome, Properties, Target};
 use fe2o3_amqp::types::primitives::Binary;
 use fe2o3_amqp::{Connection, Receiver as Incoming, Sender as Outgoing, Session};
 use futures_util::FutureExt;
@@ -59,20 +61,27 @@ impl Activemq {
 
 impl Broker for Activemq {
     /// A queue begins with the first link to it.
-    fn create<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        made.set(made.get() + topics.len());
         Box::pin(async { Ok(()) })
     }
 
     /// The broker removes queues that nobody uses and that are empty; others go with its data.
-    fn remove<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, _: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let doing = "make a producer";
             let mut link = Link::open(&self.address).await?;
-            let outgoing = Outgoing::attach(&mut link.session, name(), topic).await;
+            let outgoing = Outgoing::builder().name(name());
+            // A link without a target takes messages that name theirs.
+            let outgoing = match topics {
+                [topic] => outgoing.target(topic.as_str()),
+                _ => outgoing.target(Target::default()),
+            };
+            let outgoing = outgoing.attach(&mut link.session).await;
             let outgoing = Mutex::new(outgoing.map_err(DriverError::of(doing))?);
             let transactions = if shape.batch > 1 && self.level == Level::Durable {
                 let controller = Controller::attach(&mut link.session, name()).await;
@@ -80,26 +89,39 @@ impl Broker for Activemq {
             } else {
                 None
             };
-            let sender = Sender { outgoing, transactions, _link: link };
+            let named = if topics.len() > 1 { topics.to_vec() } else { Vec::new() };
+            let sender = Sender { outgoing, named, transactions, _link: link };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
 
     /// Deliveries are settled when sent: the quickest way to empty a queue.
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let mut link = Link::open(&self.address).await?;
-            let incoming = Incoming::builder()
-                .name(name())
-                .source(topic)
-                .sender_settle_mode(SenderSettleMode::Settled)
-                .credit_mode(CreditMode::Manual)
-                .attach(&mut link.session)
-                .await
-                .map_err(DriverError::of("subscribe"))?;
-            // None yet: the first read asks for them.
-            let receiver = Receiver { _link: link, incoming, credit: 0 };
-            Ok(Box::new(receiver) as Box<dyn Consumer>)
+            let mut all = Vec::with_capacity(topics.len());
+            for topic in topics {
+                let incoming = Incoming::builder()
+                    .name(name())
+                    .source(topic.as_str())
+                    .sender_settle_mode(SenderSettleMode::Settled)
+                    .credit_mode(CreditMode::Manual)
+                    .attach(&mut link.session)
+                    .await
+                    .map_err(DriverError::of("subscribe"))?;
+                all.push(incoming);
+            }
+            let link = Rc::new(link);
+            let receiver = |incoming| {
+                // No credit yet: the first read asks for messages.
+                let receiver = Receiver { _link: link.clone(), incoming, credit: 0 };
+                Box::new(receiver) as Box<dyn Consumer>
+            };
+            Ok(all.into_iter().map(receiver).collect())
         })
     }
 
@@ -112,28 +134,36 @@ struct Sender {
     /// Held while a message is handed over, not until it is acknowledged; with transactions until
     /// the transaction is, as messages are in the order of the transactions' ends.
     outgoing: Mutex<Outgoing>,
+    /// The queues that messages name; none where the link has its one queue as its target.
+    named: Vec<String>,
     /// Whether a request is one transaction.
     transactions: Option<Controller>,
     _link: Link,
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             match &self.transactions {
-                Some(controller) => self.send_in_transaction(&messages, controller).await,
-                None => self.send_each(&messages).await,
+                Some(controller) => {
+                    self.send_in_transaction(self.to(topic), &messages, controller).await
+                }
+                None => self.send_each(self.to(topic), &messages).await,
             }
         })
     }
 }
 
 impl Sender {
-    async fn send_each(&self, messages: &Messages) -> Result<(), DriverError> {
+    fn to(&self, topic: usize) -> Option<&str> {
+        self.named.get(topic).map(String::as_str)
+    }
+
+    async fn send_each(&self, to: Option<&str>, messages: &Messages) -> Result<(), DriverError> {
         let mut outcomes = Vec::with_capacity(messages.count());
         let mut outgoing = self.outgoing.lock().await;
         for payload in messages.iter() {
-            let sent = outgoing.send_batchable(message(&payload)).await;
+            let sent = outgoing.send_batchable(message(to, &payload)).await;
             outcomes.push(sent.map_err(DriverError::of("publish"))?);
         }
         drop(outgoing);
@@ -145,6 +175,7 @@ impl Sender {
 
     async fn send_in_transaction(
         &self,
+        to: Option<&str>,
         messages: &Messages,
         controller: &Controller,
     ) -> Result<(), DriverError> {
@@ -154,7 +185,7 @@ impl Sender {
         let transaction = Transaction::declare(controller, None).await;
         let transaction = transaction.map_err(DriverError::of(doing))?;
         for payload in messages.iter() {
-            let sent = transaction.post_batchable(&mut outgoing, message(&payload)).await;
+            let sent = transaction.post_batchable(&mut outgoing, message(to, &payload)).await;
             outcomes.push(sent.map_err(DriverError::of(doing))?);
         }
         for outcome in outcomes {
@@ -164,9 +195,10 @@ impl Sender {
     }
 }
 
-fn message(payload: &[u8]) -> Message<Data> {
+fn message(to: Option<&str>, payload: &[u8]) -> Message<Data> {
     Message::builder()
         .header(Header { durable: true, ..Header::default() })
+        .properties(Properties { to: to.map(Into::into), ..Properties::default() })
         .data(Binary::from(payload.to_vec()))
         .build()
 }
@@ -179,7 +211,7 @@ fn accepted(outcome: Outcome) -> Result<(), DriverError> {
 }
 
 struct Receiver {
-    _link: Link,
+    _link: Rc<Link>,
     incoming: Incoming,
     /// What the broker may still send. The client renews it by itself only for deliveries that are
     /// acknowledged, which these are not.

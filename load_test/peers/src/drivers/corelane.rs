@@ -1,9 +1,12 @@
 //! Corelane through its own client on tokio.
 
+use std::cell::Cell;
+
 use client::{AckLevel, Client, Message, StartPosition};
 use tokio::sync::Mutex;
 
 use super::arrived::arrived;
+use super::for_each;
 use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 use crate::peer::Level;
 
@@ -11,8 +14,10 @@ use crate::peer::Level;
 const RECORD_OVERHEAD_BYTES: usize = 64;
 /// What a batch may have without being asked: the client's own default.
 const BATCH_BYTES_MIN: usize = 256 * 1024;
-/// What the server may send ahead to one consumer.
+/// What the server may send ahead to the consumers of a connection.
 const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
+/// And to each of them, at least.
+const CREDIT_BYTES_MIN: u64 = 256 * 1024;
 
 pub struct Corelane {
     address: String,
@@ -36,21 +41,24 @@ async fn connect(address: &str) -> Result<Client, DriverError> {
 }
 
 impl Broker for Corelane {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        Box::pin(for_each(topics, made, move |topic| async move {
             let created = self.control.create_topic(topic).partitions(1).send().await;
             created.map(drop).map_err(DriverError::of("create a topic"))
-        })
+        }))
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let deleted = self.control.delete_topic(topic).await;
-            deleted.map_err(DriverError::of("delete a topic"))
+            let delete = move |topic: &'a str| async move {
+                let deleted = self.control.delete_topic(topic).await;
+                deleted.map_err(DriverError::of("delete a topic"))
+            };
+            for_each(topics, &Cell::new(0), delete).await
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let client = connect(&self.address).await?;
             let request_bytes = shape.batch * (shape.size + RECORD_OVERHEAD_BYTES);
@@ -60,19 +68,29 @@ impl Broker for Corelane {
                 .batch_bytes(request_bytes.max(BATCH_BYTES_MIN) as u32)
                 .build()
                 .map_err(DriverError::of("make a producer"))?;
-            let topic = topic.to_owned();
-            let sender = Sender { _client: client, producer, topic, handing_over: Mutex::new(()) };
+            let (topics, handing_over) = (topics.to_vec(), Mutex::new(()));
+            let sender = Sender { _client: client, producer, topics, handing_over };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let client = connect(&self.address).await?;
-            let consumer = client.consumer(topic).start(StartPosition::First);
-            let consumer = consumer.credit_bytes(CREDIT_BYTES).build().await;
-            let consumer = consumer.map_err(DriverError::of("subscribe"))?;
-            Ok(Box::new(Receiver { _client: client, consumer }) as Box<dyn Consumer>)
+            let credit_bytes = (CREDIT_BYTES / topics.len() as u64).max(CREDIT_BYTES_MIN);
+            let mut consumers = Vec::with_capacity(topics.len());
+            for topic in topics {
+                let consumer = client.consumer(topic).start(StartPosition::First);
+                let consumer = consumer.credit_bytes(credit_bytes).build().await;
+                let consumer = consumer.map_err(DriverError::of("subscribe"))?;
+                let receiver = Receiver { _client: client.clone(), consumer };
+                consumers.push(Box::new(receiver) as Box<dyn Consumer>);
+            }
+            Ok(consumers)
         })
     }
 }
@@ -81,19 +99,20 @@ struct Sender {
     /// Its connection is the producer's.
     _client: Client,
     producer: client::Producer,
-    topic: String,
+    topics: Vec<String>,
     /// Held while a request's messages are handed over, which may wait between two of them (for
     /// room, or for tokio's budget): the next request's do not come between.
     handing_over: Mutex<()>,
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let mut deliveries = Vec::with_capacity(messages.count());
             let turn = self.handing_over.lock().await;
+            let topic = &self.topics[topic];
             for payload in messages.iter() {
-                let sent = self.producer.send(Message::new(&self.topic).value(&payload)).await;
+                let sent = self.producer.send(Message::new(topic).value(&payload)).await;
                 deliveries.push(sent.map_err(DriverError::of("publish"))?);
             }
             drop(turn);

@@ -1,11 +1,14 @@
 //! Kafka through librdkafka.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
+use rdkafka::consumer::{Consumer as _, DefaultConsumerContext, StreamConsumer};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -18,6 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RECORD_OVERHEAD_BYTES: usize = 128;
 /// The library's own default.
 const BATCH_BYTES_MIN: usize = 1_000_000;
+/// Topics that one request makes or removes.
+const TOPICS_AT_ONCE: usize = 100;
 /// What a topic takes; above what any batch of a workload has.
 const MESSAGE_BYTES_MAX: &str = "8388608";
 
@@ -56,26 +61,39 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
+fn new_topic(name: &str) -> NewTopic<'_> {
+    NewTopic::new(name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", MESSAGE_BYTES_MAX)
+}
+
 impl Broker for Kafka {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1))
-                .set("max.message.bytes", MESSAGE_BYTES_MAX);
-            let created = self.admin.create_topics([&new], &options()).await;
-            let created = created.map_err(DriverError::of("create a topic"))?;
-            let refused = created.into_iter().find_map(Result::err);
-            refused.map_or(Ok(()), |(_, code)| Err(DriverError::of("create a topic")(code)))
+            let doing = "create topics";
+            for some in topics.chunks(TOPICS_AT_ONCE) {
+                let new: Vec<NewTopic<'_>> = some.iter().map(|topic| new_topic(topic)).collect();
+                let created = self.admin.create_topics(&new, &options()).await;
+                let created = created.map_err(DriverError::of(doing))?;
+                if let Some((_, code)) = created.into_iter().find_map(Result::err) {
+                    return Err(DriverError::of(doing)(code));
+                }
+                made.set(made.get() + some.len());
+            }
+            Ok(())
         })
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let deleted = self.admin.delete_topics(&[topic], &options()).await;
-            deleted.map(drop).map_err(DriverError::of("delete a topic"))
+            for some in topics.chunks(TOPICS_AT_ONCE) {
+                let names: Vec<&str> = some.iter().map(String::as_str).collect();
+                let deleted = self.admin.delete_topics(&names, &options()).await;
+                deleted.map_err(DriverError::of("delete topics"))?;
+            }
+            Ok(())
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let request_bytes = shape.batch * (shape.size + RECORD_OVERHEAD_BYTES);
             let producer: FutureProducer = config(&self.address)
@@ -90,15 +108,19 @@ impl Broker for Kafka {
                 .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
                 .create()
                 .map_err(DriverError::of("make a producer"))?;
-            Ok(Box::new(Sender { producer, topic: topic.to_owned() }) as Box<dyn Producer>)
+            Ok(Box::new(Sender { producer, topics: topics.to_vec() }) as Box<dyn Producer>)
         })
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let doing = "subscribe";
             let consumer: StreamConsumer = config(&self.address)
-                .set("group.id", topic)
+                .set("group.id", "peers")
                 .set("enable.auto.commit", "false")
                 .set("fetch.min.bytes", "1")
                 .set("fetch.wait.max.ms", "100")
@@ -109,26 +131,34 @@ impl Broker for Kafka {
                 .create()
                 .map_err(DriverError::of(doing))?;
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, 0, Offset::Beginning)
-                .map_err(DriverError::of(doing))?;
+            for topic in topics {
+                list.add_partition_offset(topic, 0, Offset::Beginning)
+                    .map_err(DriverError::of(doing))?;
+            }
             consumer.assign(&list).map_err(DriverError::of(doing))?;
-            Ok(Box::new(Receiver { consumer }) as Box<dyn Consumer>)
+            let consumer = Arc::new(consumer);
+            let receiver = |topic: &String| {
+                let messages = consumer.split_partition_queue(topic, 0);
+                let messages = messages.ok_or_else(|| DriverError::of(doing)("no such topic"))?;
+                Ok(Box::new(Receiver { messages }) as Box<dyn Consumer>)
+            };
+            topics.iter().map(receiver).collect()
         })
     }
 }
 
 struct Sender {
     producer: FutureProducer,
-    topic: String,
+    topics: Vec<String>,
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let mut deliveries = Vec::with_capacity(messages.count());
+            let topic = &self.topics[topic];
             for payload in messages.iter() {
-                let record =
-                    FutureRecord::<(), [u8]>::to(&self.topic).partition(0).payload(&payload);
+                let record = FutureRecord::<(), [u8]>::to(topic).partition(0).payload(&payload);
                 let queued = self.producer.send_result(record);
                 let queued = queued.map_err(|(error, _)| DriverError::of("publish")(error));
                 deliveries.push(queued?);
@@ -150,13 +180,13 @@ impl Drop for Sender {
 }
 
 struct Receiver {
-    consumer: StreamConsumer,
+    messages: StreamPartitionQueue<DefaultConsumerContext>,
 }
 
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
         Box::pin(async move {
-            let mut messages = self.consumer.stream();
+            let mut messages = self.messages.stream();
             arrived(&mut messages, |message| each(message.payload().unwrap_or_default())).await
         })
     }

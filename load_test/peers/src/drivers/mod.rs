@@ -15,14 +15,21 @@ mod rabbitmq_stream;
 #[cfg(feature = "redis")]
 mod redis;
 
+use std::cell::Cell;
+use std::future::{Future, ready};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::driver::{Broker, DriverError};
 use crate::peer::{Level, Peer};
 
 /// How often a broker that may still be starting is asked.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Topics that are made or removed at once where each is a request of its own.
+const REQUESTS_AT_ONCE: usize = 16;
 
 /// Whether this build has the client for `peer`.
 pub fn is_built_in(peer: Peer) -> bool {
@@ -92,4 +99,19 @@ async fn try_connect(
             Err(DriverError::Refused { doing: "drive this broker", problem: not_built_in(other) })
         }
     }
+}
+
+/// Does `work` for each of the topics, some at a time, and adds those done to `done`.
+async fn for_each<'a, W: Future<Output = Result<(), DriverError>>>(
+    topics: &'a [String],
+    done: &Cell<usize>,
+    mut work: impl FnMut(&'a str) -> W,
+) -> Result<(), DriverError> {
+    let all =
+        stream::iter(topics.iter().map(|topic| work(topic))).buffer_unordered(REQUESTS_AT_ONCE);
+    all.try_for_each(|()| {
+        done.set(done.get() + 1);
+        ready(Ok(()))
+    })
+    .await
 }

@@ -2,10 +2,15 @@
 //!
 //! Where every publish is synced, a request of several messages goes as one atomic batch, which the
 //! server syncs once.
+//!
+//! The topics of a connection are the subjects of one stream, as JetStream's are meant: a stream is
+//! a directory, files and a task of the server.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::header::{
     HeaderMap, NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
 };
@@ -50,63 +55,86 @@ async fn connect(address: &str) -> Result<Context, DriverError> {
     Ok(builder.max_ack_inflight(ACKS_MAX).build(client))
 }
 
+/// The stream of a topic: topics that share one are named `STREAM.NUMBER`.
+fn stream_of(topic: &str) -> &str {
+    topic.split_once('.').map_or(topic, |(stream, _)| stream)
+}
+
 impl Broker for Nats {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
         Box::pin(async move {
+            let Some(first) = topics.first() else { return Ok(()) };
+            let stream = stream_of(first);
+            let subject = if stream == first { stream.to_owned() } else { format!("{stream}.*") };
             let config = Config {
-                name: topic.to_owned(),
-                subjects: vec![topic.to_owned()],
+                name: stream.to_owned(),
+                subjects: vec![subject],
                 storage: StorageType::File,
                 num_replicas: 1,
                 allow_atomic_publish: true,
                 ..Config::default()
             };
             let created = self.control.create_stream(config).await;
-            created.map(drop).map_err(DriverError::of("create a stream"))
+            created.map_err(DriverError::of("create a stream"))?;
+            made.set(made.get() + topics.len());
+            Ok(())
         })
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let removed = self.control.delete_stream(topic).await;
+            let Some(first) = topics.first() else { return Ok(()) };
+            let removed = self.control.delete_stream(stream_of(first)).await;
             removed.map(drop).map_err(DriverError::of("delete a stream"))
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let context = connect(&self.address).await?;
             let in_batches = shape.batch > 1 && self.level == Level::Durable;
-            let (subject, handing_over) = (topic.into(), Mutex::new(()));
-            let sender = Sender { context, subject, in_batches, handing_over };
+            let subjects = topics.iter().map(|topic| topic.as_str().into()).collect();
+            let handing_over = Mutex::new(());
+            let sender = Sender { context, subjects, in_batches, handing_over };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        shape: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let doing = "subscribe";
             let context = connect(&self.address).await?;
-            let stream = context.get_stream(topic).await.map_err(DriverError::of(doing))?;
-            let config = pull::Config {
-                ack_policy: AckPolicy::None,
-                deliver_policy: DeliverPolicy::All,
-                memory_storage: true,
-                ..pull::Config::default()
-            };
-            let consumer = stream.create_consumer(config).await.map_err(DriverError::of(doing))?;
-            let messages = consumer.stream();
-            let pull = shape.batch.max(PULL_MESSAGES_MIN);
-            let messages = messages.max_messages_per_batch(pull).messages().await;
-            let messages = messages.map_err(DriverError::of(doing))?;
-            Ok(Box::new(Receiver { messages }) as Box<dyn Consumer>)
+            let Some(first) = topics.first() else { return Ok(Vec::new()) };
+            let stream = context.get_stream(stream_of(first)).await;
+            let stream = stream.map_err(DriverError::of(doing))?;
+            let mut consumers = Vec::with_capacity(topics.len());
+            for topic in topics {
+                let config = pull::Config {
+                    ack_policy: AckPolicy::None,
+                    deliver_policy: DeliverPolicy::All,
+                    filter_subject: topic.clone(),
+                    memory_storage: true,
+                    ..pull::Config::default()
+                };
+                let consumer = stream.create_consumer(config).await;
+                let consumer = consumer.map_err(DriverError::of(doing))?;
+                let pull = shape.batch.max(PULL_MESSAGES_MIN);
+                let messages = consumer.stream().max_messages_per_batch(pull).messages().await;
+                let messages = messages.map_err(DriverError::of(doing))?;
+                consumers.push(Box::new(Receiver { messages }) as Box<dyn Consumer>);
+            }
+            Ok(consumers)
         })
     }
 }
 
 struct Sender {
     context: Context,
-    subject: async_nats::Subject,
+    subjects: Vec<Subject>,
     /// Whether a request is one atomic batch.
     in_batches: bool,
     /// Held while a request's messages are handed over: the next's do not come between.
@@ -114,13 +142,13 @@ struct Sender {
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let turn = self.handing_over.lock().await;
             let acks = if self.in_batches {
-                vec![self.publish_batch(&messages).await?]
+                vec![self.publish_batch(&self.subjects[topic], &messages).await?]
             } else {
-                self.publish_each(&messages).await?
+                self.publish_each(&self.subjects[topic], &messages).await?
             };
             drop(turn);
             for ack in acks {
@@ -134,18 +162,23 @@ impl Producer for Sender {
 impl Sender {
     async fn publish_each(
         &self,
+        subject: &Subject,
         messages: &Messages,
     ) -> Result<Vec<PublishAckFuture>, DriverError> {
         let mut acks = Vec::with_capacity(messages.count());
         for payload in messages.iter() {
-            let sent = self.context.publish(self.subject.clone(), payload).await;
+            let sent = self.context.publish(subject.clone(), payload).await;
             acks.push(sent.map_err(DriverError::of("publish"))?);
         }
         Ok(acks)
     }
 
     /// The last message commits the batch, and its acknowledgement is that of all.
-    async fn publish_batch(&self, messages: &Messages) -> Result<PublishAckFuture, DriverError> {
+    async fn publish_batch(
+        &self,
+        subject: &Subject,
+        messages: &Messages,
+    ) -> Result<PublishAckFuture, DriverError> {
         let doing = "publish a batch";
         let client = self.context.client();
         let id = format!("{}-{}", std::process::id(), BATCHES.fetch_add(1, Ordering::Relaxed));
@@ -156,14 +189,14 @@ impl Sender {
             headers
         };
         for (at, payload) in messages.iter().enumerate().take(messages.count() - 1) {
-            let sent = client.publish_with_headers(self.subject.clone(), headers(at + 1), payload);
+            let sent = client.publish_with_headers(subject.clone(), headers(at + 1), payload);
             sent.await.map_err(DriverError::of(doing))?;
         }
         let mut commit = headers(messages.count());
         commit.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         let last = messages.iter().last().unwrap_or_default();
         let message = PublishMessage::build().payload(last).headers(commit);
-        let sent = self.context.send_publish(self.subject.clone(), message).await;
+        let sent = self.context.send_publish(subject.clone(), message).await;
         sent.map_err(DriverError::of(doing))
     }
 }

@@ -1,5 +1,8 @@
 //! RabbitMQ's quorum queues over AMQP 0.9.1, with publisher confirms.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
     QueueDeleteOptions,
@@ -9,6 +12,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use tokio::sync::Mutex;
 
 use super::arrived::arrived;
+use super::for_each;
 use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 
 /// A message that outlives the broker, as AMQP says it.
@@ -44,44 +48,57 @@ impl Rabbitmq {
 }
 
 impl Broker for Rabbitmq {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        Box::pin(for_each(topics, made, move |topic| async move {
             let mut arguments = FieldTable::default();
             arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             let declared =
                 self.control.channel.queue_declare(topic.into(), options, arguments).await;
             declared.map(drop).map_err(DriverError::of("declare a queue"))
-        })
+        }))
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let options = QueueDeleteOptions::default();
-            let deleted = self.control.channel.queue_delete(topic.into(), options).await;
-            deleted.map(drop).map_err(DriverError::of("delete a queue"))
+            let delete = move |topic: &'a str| async move {
+                let options = QueueDeleteOptions::default();
+                let deleted = self.control.channel.queue_delete(topic.into(), options);
+                deleted.await.map(drop).map_err(DriverError::of("delete a queue"))
+            };
+            for_each(topics, &Cell::new(0), delete).await
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], _: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let link = Link::open(&self.uri).await?;
             let confirms = link.channel.confirm_select(ConfirmSelectOptions::default()).await;
             confirms.map_err(DriverError::of("ask for confirms"))?;
-            let sender = Sender { link, queue: topic.into(), handing_over: Mutex::new(()) };
+            let queues = topics.iter().map(|topic| topic.as_str().into()).collect();
+            let sender = Sender { link, queues, handing_over: Mutex::new(()) };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
 
     /// Without acknowledgements of its own: the quickest way to empty a queue.
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
-            let link = Link::open(&self.uri).await?;
+            let link = Rc::new(Link::open(&self.uri).await?);
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-            let arguments = FieldTable::default();
-            let consumer = link.channel.basic_consume(topic.into(), "".into(), options, arguments);
-            let consumer = consumer.await.map_err(DriverError::of("subscribe"))?;
-            Ok(Box::new(Receiver { _link: link, consumer }) as Box<dyn Consumer>)
+            let mut consumers = Vec::with_capacity(topics.len());
+            for topic in topics {
+                let (queue, arguments) = (topic.as_str().into(), FieldTable::default());
+                let consumer = link.channel.basic_consume(queue, "".into(), options, arguments);
+                let consumer = consumer.await.map_err(DriverError::of("subscribe"))?;
+                let receiver = Receiver { _link: link.clone(), consumer };
+                consumers.push(Box::new(receiver) as Box<dyn Consumer>);
+            }
+            Ok(consumers)
         })
     }
 
@@ -92,20 +109,20 @@ impl Broker for Rabbitmq {
 
 struct Sender {
     link: Link,
-    queue: ShortString,
+    queues: Vec<ShortString>,
     /// Held while a request's messages are handed over: the next's do not come between.
     handing_over: Mutex<()>,
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let mut confirms = Vec::with_capacity(messages.count());
             let turn = self.handing_over.lock().await;
             for payload in messages.iter() {
                 let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
                 let options = BasicPublishOptions::default();
-                let (exchange, queue) = ("".into(), self.queue.clone());
+                let (exchange, queue) = ("".into(), self.queues[topic].clone());
                 let sent =
                     self.link.channel.basic_publish(exchange, queue, options, &payload, properties);
                 confirms.push(sent.await.map_err(DriverError::of("publish"))?);
@@ -123,7 +140,7 @@ impl Producer for Sender {
 }
 
 struct Receiver {
-    _link: Link,
+    _link: Rc<Link>,
     consumer: lapin::Consumer,
 }
 

@@ -1,6 +1,7 @@
 //! RabbitMQ's streams over their own protocol. Their client asks for one chunk of a stream at a
-//! time, which cannot be changed.
+//! time and opens a connection for each producer and each consumer, which cannot be changed.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rabbitmq_stream_client::types::{Delivery, Message, OffsetSpecification};
@@ -8,6 +9,7 @@ use rabbitmq_stream_client::{Environment, NoDedup};
 use tokio::sync::{Mutex, mpsc};
 
 use super::arrived::arrived;
+use super::for_each;
 use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, Producer, Shape};
 
 pub struct Streams {
@@ -31,51 +33,66 @@ async fn open(host: &str, port: u16) -> Result<Environment, DriverError> {
 }
 
 impl Broker for Streams {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        Box::pin(for_each(topics, made, move |topic| async move {
             let created = self.control.stream_creator().create(topic).await;
             created.map_err(DriverError::of("create a stream"))
-        })
+        }))
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let deleted = self.control.delete_stream(topic).await;
-            deleted.map_err(DriverError::of("delete a stream"))
+            let delete = move |topic: &'a str| async move {
+                let deleted = self.control.delete_stream(topic).await;
+                deleted.map_err(DriverError::of("delete a stream"))
+            };
+            for_each(topics, &Cell::new(0), delete).await
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], shape: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let environment = open(&self.host, self.port).await?;
             let gathered = shape.batch.max(100);
-            let producer = environment.producer().batch_size(gathered).build(topic).await;
-            let producer = producer.map_err(DriverError::of("make a producer"))?;
             let handing_over = Mutex::new(());
-            let sender = Sender { _environment: environment, producer, handing_over };
+            let mut sender = Sender { environment, producers: Vec::new(), handing_over };
+            for topic in topics {
+                let producer = sender.environment.producer().batch_size(gathered).build(topic);
+                let producer = producer.await.map_err(DriverError::of("make a producer"))?;
+                sender.producers.push(producer);
+            }
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let environment = open(&self.host, self.port).await?;
-            let consumer = environment.consumer().offset(OffsetSpecification::First).build(topic);
-            let consumer = consumer.await.map_err(DriverError::of("subscribe"))?;
-            Ok(Box::new(Receiver { _environment: environment, consumer }) as Box<dyn Consumer>)
+            let mut consumers = Vec::with_capacity(topics.len());
+            for topic in topics {
+                let consumer = environment.consumer().offset(OffsetSpecification::First);
+                let consumer = consumer.build(topic).await.map_err(DriverError::of("subscribe"))?;
+                let receiver = Receiver { _environment: environment.clone(), consumer };
+                consumers.push(Box::new(receiver) as Box<dyn Consumer>);
+            }
+            Ok(consumers)
         })
     }
 }
 
 struct Sender {
-    _environment: Environment,
-    producer: rabbitmq_stream_client::Producer<NoDedup>,
+    environment: Environment,
+    producers: Vec<rabbitmq_stream_client::Producer<NoDedup>>,
     /// Held while a request's messages are handed over: the next's do not come between.
     handing_over: Mutex<()>,
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
             let doing = "publish";
             let made = |payload: bytes::Bytes| Message::builder().body(payload.to_vec()).build();
@@ -83,7 +100,7 @@ impl Producer for Sender {
             let (tell, mut told) = mpsc::unbounded_channel();
             let tell = Arc::new(tell);
             let turn = self.handing_over.lock().await;
-            let sent = self.producer.batch_send(all, move |confirm| {
+            let sent = self.producers[topic].batch_send(all, move |confirm| {
                 let tell = tell.clone();
                 // Nobody listens only after a first refusal.
                 async move { drop(tell.send(confirm)) }
@@ -105,11 +122,13 @@ impl Producer for Sender {
 impl Drop for Sender {
     /// A producer that is dropped open waits for its connection, which this thread serves.
     fn drop(&mut self) {
-        let producer = self.producer.clone();
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(producer.close())),
-            // Its connection is gone with the runtime, and no answer will come.
-            Err(_) => std::mem::forget(producer),
+        let runtime = tokio::runtime::Handle::try_current();
+        for producer in self.producers.drain(..) {
+            match &runtime {
+                Ok(runtime) => drop(runtime.spawn(producer.close())),
+                // Its connection is gone with the runtime, and no answer will come.
+                Err(_) => std::mem::forget(producer),
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Redis Streams: `XADD` and `XREAD`, one multiplexed connection for each producer.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -37,59 +38,65 @@ async fn open(client: &Client) -> Result<MultiplexedConnection, DriverError> {
 
 impl Broker for Redis {
     /// A stream begins with its first entry.
-    fn create<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        made.set(made.get() + topics.len());
         Box::pin(async { Ok(()) })
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut control = self.control.clone();
-            let removed = cmd("UNLINK").arg(topic).query_async::<()>(&mut control).await;
+            let removed = cmd("UNLINK").arg(topics).query_async::<()>(&mut control).await;
             removed.map_err(DriverError::of("remove a stream"))
         })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], _: Shape) -> Answer<'a, Box<dyn Producer>> {
         Box::pin(async move {
             let connection = open(&self.client).await?;
-            Ok(Box::new(Sender { connection, topic: topic.to_owned() }) as Box<dyn Producer>)
+            Ok(Box::new(Sender { connection, topics: topics.to_vec() }) as Box<dyn Producer>)
         })
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, shape: Shape) -> Answer<'a, Box<dyn Consumer>> {
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        shape: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
         Box::pin(async move {
             let connection = open(&self.client).await?;
-            let (topic, count) = (topic.to_owned(), shape.batch);
-            let last_id = b"0-0".to_vec();
-            Ok(Box::new(Receiver { connection, topic, count, last_id }) as Box<dyn Consumer>)
+            let consumer = |topic: &String| {
+                let (connection, topic, count) = (connection.clone(), topic.clone(), shape.batch);
+                let last_id = b"0-0".to_vec();
+                Box::new(Receiver { connection, topic, count, last_id }) as Box<dyn Consumer>
+            };
+            Ok(topics.iter().map(consumer).collect())
         })
     }
 }
 
 struct Sender {
     connection: MultiplexedConnection,
-    topic: String,
+    topics: Vec<String>,
 }
 
-impl Sender {
-    fn add(&self, payload: &[u8]) -> Cmd {
-        let mut add = Cmd::with_capacity(5, 64 + payload.len());
-        add.arg("XADD").arg(&self.topic).arg("*").arg(FIELD).arg(payload);
-        add
-    }
+fn add(topic: &str, payload: &[u8]) -> Cmd {
+    let mut add = Cmd::with_capacity(5, 64 + payload.len());
+    add.arg("XADD").arg(topic).arg("*").arg(FIELD).arg(payload);
+    add
 }
 
 impl Producer for Sender {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
-            let mut connection = self.connection.clone();
+            let (mut connection, topic) = (self.connection.clone(), &self.topics[topic]);
             let mut payloads = messages.iter();
             let sent = match (payloads.next(), messages.count()) {
-                (Some(only), 1) => self.add(&only).query_async::<()>(&mut connection).await,
+                (Some(only), 1) => add(topic, &only).query_async::<()>(&mut connection).await,
                 (first, _) => {
                     let mut pipe = pipe();
                     for payload in first.into_iter().chain(payloads) {
-                        pipe.add_command(self.add(&payload)).ignore();
+                        pipe.add_command(add(topic, &payload)).ignore();
                     }
                     pipe.query_async::<()>(&mut connection).await
                 }

@@ -48,7 +48,8 @@ fn head(comparison: &Comparison, out: &mut String) {
         if machine.optimised { "" } else { ", <b>unoptimised build: the figures say nothing</b>" },
     );
     out.push_str(
-        "<p>Every connection has a topic with one partition of its own. Every message is checked. The \
+        "<p>Every connection has a topic with one partition of its own; where there are many topics, each \
+         has an equal part of them. Every message is checked. The \
          bars show the rate, or the inverse of the p99 where the rate is given. Load CPU is the \
          client&rsquo;s; near 100% the client limits the row.</p>\n",
     );
@@ -168,13 +169,9 @@ fn row(line: &Line, out: &mut String) {
                 }
             }
         }
-        Cells::Failed(why) => {
+        Cells::None(why) => {
             let why = escape(why);
-            let _ = write!(
-                out,
-                "<td class=\"failed\" colspan=\"{}\">failed: {why}</td>",
-                COLUMNS.len()
-            );
+            let _ = write!(out, "<td class=\"failed\" colspan=\"{}\">{why}</td>", COLUMNS.len());
         }
     }
     out.push_str("</tr>\n");

@@ -38,7 +38,8 @@ fn head(comparison: &Comparison, out: &mut String) {
         if machine.optimised { "" } else { ", UNOPTIMISED BUILD: the figures say nothing" },
     );
     out.push_str(
-        "Every connection has a topic (stream, queue) with one partition of its own. Every message \
+        "Every connection has a topic (stream, queue) with one partition of its own; where there are \
+         many topics, each has an equal part of them. Every message \
          is checked: lost, repeated, out of order, altered. Load CPU is that of the client; near 100% \
          the client is what limits the row.\n\n",
     );
@@ -75,7 +76,7 @@ fn standings(sections: &[Section], comparison: &Comparison, out: &mut String) {
 
 /// What is said of its cells in both forms.
 pub(super) const OVERVIEW_LEGEND: &str = "The best is marked. A dash: it did not keep the rate, \
-     did not come through, or its figures do not count.";
+     could not do the work, did not come through, or its figures do not count.";
 
 fn overview(comparison: &Comparison, out: &mut String) {
     for overview in overviews(comparison).iter().filter(|overview| overview.brokers.len() > 1) {
@@ -108,10 +109,10 @@ fn table(section: &Section, out: &mut String) {
             Cells::Figures(cells) => {
                 let _ = writeln!(out, "| {} | {} |", line.name, cells.join(" | "));
             }
-            Cells::Failed(why) => {
+            Cells::None(why) => {
                 let why = why.replace('|', "/").replace('\n', " ");
                 let rest = " |".repeat(COLUMNS.len() - 1);
-                let _ = writeln!(out, "| {} | failed: {why} |{rest}", line.name);
+                let _ = writeln!(out, "| {} | {why} |{rest}", line.name);
             }
         }
     }

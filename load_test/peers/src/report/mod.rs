@@ -77,6 +77,8 @@ impl Row {
 pub enum RowOutcome {
     Measured(Box<Report>),
     Failed(String),
+    /// The broker is not made for it and says so, or has not got ready for it in time.
+    Beyond(String),
 }
 
 /// Why a text holds no comparison.
@@ -150,7 +152,7 @@ impl Comparison {
         let failed = |row: &&Row| matches!(row.outcome, RowOutcome::Failed(_));
         let damaged = |row: &&Row| match &row.outcome {
             RowOutcome::Measured(report) => !report.figures.verdict.is_clean(),
-            RowOutcome::Failed(_) => false,
+            RowOutcome::Failed(_) | RowOutcome::Beyond(_) => false,
         };
         let told = |what: &str, rows: Vec<&Row>| {
             let names: Vec<String> =

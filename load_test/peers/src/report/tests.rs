@@ -96,6 +96,28 @@ fn all_brokers_stand_side_by_side_and_the_best_is_marked() {
 }
 
 #[test]
+fn many_topics_stand_beside_few_and_who_cannot_make_them_is_named() {
+    let durable = Level::Durable;
+    let mut many = comparison(vec![
+        row(Peer::Corelane, durable, "window-1k", 1_000.0),
+        row(Peer::Corelane, durable, "topics-10000", 900.0),
+        row(Peer::Redis, durable, "topics-10000", 1_000.0),
+    ]);
+    let outcome = RowOutcome::Beyond("7 of 10000 topics were made in 60s".into());
+    many.row(Row { outcome, ..row(Peer::RabbitmqQuorum, durable, "topics-10000", 1.0) });
+    let (markdown, html) = (many.to_markdown(), many.to_html());
+    for form in [&markdown, &html] {
+        assert!(form.contains("Corelane: 90% of its rate with a topic for each"), "{form}");
+        assert!(form.contains("beyond it: 7 of 10000 topics were made in 60s"), "{form}");
+    }
+    assert!(markdown.contains("10,000 topics: messages/s | 900 | - | **1,000** |"), "{markdown}");
+    assert!(markdown.contains("10,000 topics: Redis Streams wins: Corelane comes to 0.90 of it"));
+    assert_eq!(many.wrongs(), None, "what a broker is not made for is nothing wrong");
+    let back = Comparison::from_json(&many.to_json()).unwrap();
+    assert_eq!(back.to_markdown(), markdown);
+}
+
+#[test]
 fn both_forms_show_what_failed_and_who_is_missing() {
     let (markdown, html) = (sample().to_markdown(), sample().to_html());
     assert!(markdown.contains("failed: it <ended> / early"), "{markdown}");

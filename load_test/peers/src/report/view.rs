@@ -32,7 +32,8 @@ pub struct Line {
 #[derive(Debug)]
 pub enum Cells {
     Figures([String; 8]),
-    Failed(String),
+    /// Why there are none.
+    None(String),
 }
 
 /// The columns of [`Cells::Figures`].
@@ -135,21 +136,24 @@ pub fn sections(comparison: &Comparison) -> Vec<Section> {
             let of_it = |row: &&Row| row.level == level && row.workload == workload.name;
             let rows: Vec<&Row> = comparison.rows.iter().filter(of_it).collect();
             if !rows.is_empty() {
-                sections.push(section(level, workload, &rows));
+                let few = |row: &&Row| row.level == level && row.workload == Workload::FEW_TOPICS;
+                let few: Vec<&Row> = comparison.rows.iter().filter(few).collect();
+                sections.push(section(level, workload, &rows, &few));
             }
         }
     }
     sections
 }
 
-fn section(level: Level, workload: Workload, rows: &[&Row]) -> Section {
+/// `few`: the same work over few topics, which a broker's rate over many is compared with.
+fn section(level: Level, workload: Workload, rows: &[&Row], few: &[&Row]) -> Section {
     let goods: Vec<Option<f64>> = rows.iter().map(|row| goodness(&workload, row)).collect();
     let best = goods.iter().flatten().copied().fold(0.0, f64::max);
     let lines = rows.iter().zip(&goods).map(|(row, good)| Line {
         name: name(row),
         cells: cells(&workload, row),
         bar: good.filter(|_| best > 0.0).map_or(0.0, |good| good / best),
-        remarks: remarks(row),
+        remarks: remarks(row).into_iter().chain(share_of_few(&workload, row, few)).collect(),
     });
     let lines = lines.collect();
     Section { level, workload, lines, standing: standing(&workload, rows, rows) }
@@ -210,7 +214,8 @@ fn name(row: &Row) -> String {
 fn cells(workload: &Workload, row: &Row) -> Cells {
     let report = match &row.outcome {
         RowOutcome::Measured(report) => report,
-        RowOutcome::Failed(why) => return Cells::Failed(why.clone()),
+        RowOutcome::Failed(why) => return Cells::None(format!("failed: {why}")),
+        RowOutcome::Beyond(why) => return Cells::None(format!("beyond it: {why}")),
     };
     let figures = &report.figures;
     let latency = |us: f64| match workload.latency_of() {
@@ -252,8 +257,15 @@ fn remarks(row: &Row) -> Vec<String> {
             let invalid = report.invalid_because.iter().map(|why| format!("not valid: {why}"));
             invalid.chain(report.notes.iter().cloned()).collect()
         }
-        RowOutcome::Failed(_) => Vec::new(),
+        RowOutcome::Failed(_) | RowOutcome::Beyond(_) => Vec::new(),
     }
+}
+
+/// What many topics leave of a broker's own rate over few, in words.
+fn share_of_few(workload: &Workload, row: &Row, few: &[&Row]) -> Option<String> {
+    let many = goodness(workload, row).filter(|_| workload.has_many_topics())?;
+    let few = mean(workload, row.peer, few)?;
+    Some(format!("{:.0}% of its rate with a topic for each connection", many / few * 100.0))
 }
 
 /// A whole number with commas between its thousands.

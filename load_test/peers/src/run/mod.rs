@@ -8,9 +8,11 @@ mod consume;
 mod meter;
 mod mill;
 mod produce;
+mod read_back;
+mod stage;
 mod task;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -28,16 +30,13 @@ use self::consume::{Ended, Expected, Reader, Wanted};
 pub use self::meter::Meter;
 use self::mill::Mill;
 use self::produce::{Sent, Tally, Until, produce};
+use self::read_back::read_back;
 use self::task::Task;
-use crate::driver::{Broker, DriverError, Producer, Shape};
+use crate::driver::{Broker, DriverError, Producer};
 use crate::workload::{Kind, Workload};
 
 /// Longest time that is spent on publishing them.
 const PRELOAD_TIME_MAX: Duration = Duration::from_secs(20);
-/// Longest time that a produce run's messages are read back for.
-const READ_BACK_TIME_MAX: Duration = Duration::from_secs(10);
-/// Messages asked for at once when they are read back, at least.
-const READ_BACK_BATCH: usize = 100;
 /// The generator was late with more than one in a hundred requests by this much: the figures are
 /// not the broker's.
 const LAG_P99_US_MAX: f64 = 500.0;
@@ -49,6 +48,8 @@ const CPU_FULL: f64 = 0.95;
 pub enum RunError {
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error("{done} of {wanted} topics {what} in {within:?}")]
+    Topics { done: usize, wanted: usize, what: &'static str, within: Duration },
     #[error("cannot start the thread that keeps the time: {0}")]
     Clock(io::Error),
     #[error("no pace of {0} requests a second can be kept")]
@@ -64,6 +65,8 @@ pub struct Extent {
     pub duration: Duration,
     /// Payload bytes that are published before a consume run, at most.
     pub preload_bytes: u64,
+    /// Longest time for each of making, first using and removing the topics.
+    pub stage_time_max: Duration,
 }
 
 /// What a run came to.
@@ -84,25 +87,23 @@ pub async fn run(
     extent: Extent,
     server: Meter,
 ) -> Result<Outcome, RunError> {
-    let topics: Vec<String> =
-        (0..workload.connections).map(|at| format!("{prefix}-{}-{at}", workload.name)).collect();
-    for topic in &topics {
-        broker.create(topic).await?;
-    }
+    let topics = workload.topics_of_connections(prefix);
     let run = Run { broker, workload, extent, server, topics: &topics, clock: Clock::start() };
-    let outcome = match workload.kind {
-        Kind::Produce => run.produce().await,
-        Kind::Consume => run.consume().await,
-        Kind::EndToEnd { .. } => run.end_to_end().await,
+    let outcome = match stage::make(&**broker, &topics, extent.stage_time_max).await {
+        Ok(()) => match workload.kind {
+            Kind::Produce => run.produce().await,
+            Kind::Consume => run.consume().await,
+            Kind::EndToEnd { .. } => run.end_to_end().await,
+        },
+        Err(error) => Err(error),
     };
     // Also after a failure, so that the next run finds room; the first error is the one to tell.
-    for topic in &topics {
-        let removed = broker.remove(topic).await;
-        if outcome.is_ok() {
-            removed?;
-        }
+    let removed = stage::remove(&**broker, &topics, extent.stage_time_max).await;
+    let mut outcome = outcome?;
+    if !removed? {
+        outcome.notes.push("its topics could not be removed in time".into());
     }
-    outcome
+    Ok(outcome)
 }
 
 struct Run<'a> {
@@ -110,7 +111,8 @@ struct Run<'a> {
     workload: &'a Workload,
     extent: Extent,
     server: Meter,
-    topics: &'a [String],
+    /// Those of each connection.
+    topics: &'a [Vec<String>],
     clock: Clock,
 }
 
@@ -145,7 +147,7 @@ impl Run<'_> {
         let until = Until { at_ns: to_ns, requests: u64::MAX };
         let sent = self.send(producers, until, start_ns, &tally).await?;
         let cpu = cpu.await?;
-        let (verdict, note) = self.read_back(&sent, &tally).await?;
+        let (verdict, note) = read_back(self, &sent, &tally).await?;
         let mut outcome = self.outcome(&tally, verdict, cpu, &sent);
         outcome.notes.extend(note);
         Ok(outcome)
@@ -154,7 +156,7 @@ impl Run<'_> {
     async fn end_to_end(&self) -> Result<Outcome, RunError> {
         let producers = self.producers().await?;
         let mut readers = Vec::with_capacity(self.topics.len());
-        for (at, topic) in self.topics.iter().enumerate() {
+        for (at, topic) in self.topics.iter().flatten().enumerate() {
             let expected = Rc::new(Expected { producer: at as u32, messages: Cell::new(None) });
             let consumer = self.broker.consumer(topic, self.workload.shape).await?;
             readers.push((Reader::new(consumer, expected.clone(), self.clock), expected));
@@ -173,8 +175,8 @@ impl Run<'_> {
         let cpu = self.watch(&tally);
         let until = Until { at_ns: to_ns, requests: u64::MAX };
         let sent = self.send(producers, until, start_ns, &tally).await?;
-        for (expected, sent) in expectations.iter().zip(&sent) {
-            expected.messages.set(Some(sent.messages));
+        for (expected, messages) in expectations.iter().zip(messages_of_topics(&sent)) {
+            expected.messages.set(Some(messages));
         }
         let cpu = cpu.await?;
         let mut verdict = Verdict::default();
@@ -191,7 +193,7 @@ impl Run<'_> {
         let warmup = if replays { self.extent.warmup } else { Duration::ZERO };
         // A queue's consumer begins to empty it at once, which is part of its figures.
         let mut ready = Vec::new();
-        for topic in self.topics.iter().filter(|_| replays) {
+        for topic in self.topics.iter().flatten().filter(|_| replays) {
             ready.push(self.broker.consumer(topic, self.workload.shape).await?);
         }
         let mut ready = ready.into_iter();
@@ -199,10 +201,11 @@ impl Run<'_> {
         let to_ns = tally.borrow().recorder.to_ns();
         let (before, cpu) = (Cpu::read(self.server), self.watch(&tally));
         let mut reads = Vec::new();
-        for (at, sent) in sent.iter().enumerate() {
-            let messages = Cell::new(Some(sent.messages));
+        let topics = self.topics.iter().flatten().zip(messages_of_topics(&sent));
+        for (at, (topic, messages)) in topics.enumerate() {
+            let messages = Cell::new(Some(messages));
             let expected = Rc::new(Expected { producer: at as u32, messages });
-            let (broker, topic) = (self.broker.clone(), self.topics[at].clone());
+            let (broker, topic) = (self.broker.clone(), topic.clone());
             let (shape, clock, tally) = (self.workload.shape, self.clock, tally.clone());
             let mut first = ready.next();
             reads.push(task::spawn(async move {
@@ -234,7 +237,7 @@ impl Run<'_> {
             (cpu.await?, false)
         };
         let mut outcome = self.outcome(&tally, verdict, cpu, &[]);
-        let messages: u64 = sent.iter().map(|sent| sent.messages).sum();
+        let messages: u64 = messages_of_topics(&sent).sum();
         outcome.notes.push(format!("{messages} messages were there to be read"));
         if early {
             outcome.notes.push("read once, until none was left".into());
@@ -257,49 +260,9 @@ impl Run<'_> {
         self.send(producers, until, now_ns, &tally).await
     }
 
-    /// Reads back what was acknowledged.
-    async fn read_back(
-        &self,
-        sent: &[Sent],
-        tally: &Rc<RefCell<Tally>>,
-    ) -> Result<(Verdict, Option<String>), RunError> {
-        let until_ns = self.clock.now_ns() + READ_BACK_TIME_MAX.as_nanos() as u64;
-        let shape =
-            Shape { batch: self.workload.shape.batch.max(READ_BACK_BATCH), ..self.workload.shape };
-        let mut reads = Vec::new();
-        for (at, sent) in sent.iter().enumerate() {
-            let messages = Cell::new(Some(sent.messages));
-            let expected = Rc::new(Expected { producer: at as u32, messages });
-            let consumer = self.broker.consumer(&self.topics[at], shape).await?;
-            let mut reader = Reader::new(consumer, expected, self.clock);
-            let tally = tally.clone();
-            reads.push(task::spawn(async move {
-                let ended = reader.read(Wanted::Nothing, until_ns, &tally).await?;
-                Ok::<_, RunError>(reader.close(ended))
-            }));
-        }
-        let mut verdict = Verdict::default();
-        for read in reads {
-            verdict.add(&read.await??);
-        }
-        let all: u64 = sent.iter().map(|sent| sent.messages).sum();
-        let note = (verdict.checked < all)
-            .then(|| format!("{} of {all} messages were read back and checked", verdict.checked));
-        Ok((verdict, note))
-    }
-
-    /// Producers whose first request is acknowledged: what clients and brokers do before that,
-    /// finding a topic's leader for one, is no part of any figure.
     async fn producers(&self) -> Result<Vec<(Box<dyn Producer>, Mill)>, RunError> {
-        let shape = self.workload.shape;
-        let mut producers = Vec::with_capacity(self.topics.len());
-        for (at, topic) in self.topics.iter().enumerate() {
-            let producer = self.broker.producer(topic, shape).await?;
-            let mut mill = Mill::new(at as u32, shape);
-            producer.send(mill.make(self.clock.now_ns())).await?;
-            producers.push((producer, mill));
-        }
-        Ok(producers)
+        let within = self.extent.stage_time_max;
+        stage::producers(&**self.broker, self.workload, self.topics, self.clock, within).await
     }
 
     /// Sends on all connections at once.
@@ -389,6 +352,10 @@ impl Run<'_> {
         }
         Outcome { figures, invalid_because, notes }
     }
+}
+
+fn messages_of_topics(sent: &[Sent]) -> impl Iterator<Item = u64> {
+    sent.iter().flat_map(|sent| sent.messages.iter().copied())
 }
 
 fn pace(requests_per_s: f64) -> Result<OpenLoop, RunError> {

@@ -31,10 +31,10 @@ pub struct Tally {
 }
 
 /// What one connection came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// Messages sent, all of them acknowledged.
-    pub messages: u64,
+    /// Messages sent to each of its topics, all of them acknowledged.
+    pub messages: Vec<u64>,
     /// Requests that were due and not sent.
     pub overdue: u64,
 }
@@ -62,7 +62,8 @@ pub async fn produce(
             let intended_ns = schedule.take(now_ns);
             let lag_ns = now_ns.saturating_sub(intended_ns.max(room_since_ns));
             tally.borrow_mut().lag.record(lag_ns, 1);
-            let sending = producer.send(mill.make(intended_ns));
+            let (topic, messages) = mill.make(intended_ns);
+            let sending = producer.send(topic, messages);
             under_way.push(async move { (intended_ns, sending.await) });
             requests += 1;
             continue;
@@ -89,5 +90,5 @@ pub async fn produce(
             tally.recorder.count(now_ns, messages, messages * shape.size as u64);
         }
     }
-    Ok(Sent { messages: mill.made(), overdue: schedule.overdue(until.at_ns) })
+    Ok(Sent { messages: mill.into_made(), overdue: schedule.overdue(until.at_ns) })
 }

@@ -14,7 +14,7 @@ use crate::driver::{Answer, Consumer, Messages, PATIENCE, Shape};
 
 /// What a broker does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     None,
     LosesOne,
     RepeatsOne,
@@ -25,6 +25,10 @@ enum Fault {
     /// Hands each message out once.
     Queue,
     Refuses,
+    /// Puts messages in another topic.
+    Misroutes,
+    /// Makes only two topics of a connection.
+    NoManyTopics,
 }
 
 #[derive(Default)]
@@ -33,13 +37,13 @@ struct Log {
     arrived: Notify,
 }
 
-struct Fake {
+pub struct Fake {
     fault: Fault,
     logs: RefCell<HashMap<String, Rc<Log>>>,
 }
 
 impl Fake {
-    fn make(fault: Fault) -> Rc<dyn Broker> {
+    pub fn make(fault: Fault) -> Rc<dyn Broker> {
         Rc::new(Self { fault, logs: RefCell::default() })
     }
 
@@ -51,30 +55,42 @@ impl Fake {
 }
 
 impl Broker for Fake {
-    fn create<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
-        self.logs.borrow_mut().insert(topic.to_owned(), Rc::default());
+    fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
+        if self.fault == Fault::NoManyTopics && topics.len() > 2 {
+            made.set(made.get() + 2);
+            return Box::pin(std::future::pending());
+        }
+        made.set(made.get() + topics.len());
+        let new = topics.iter().map(|topic| (topic.clone(), Rc::default()));
+        self.logs.borrow_mut().extend(new);
         Box::pin(async { Ok(()) })
     }
 
-    fn remove<'a>(&'a self, topic: &'a str) -> Answer<'a, ()> {
-        let log = self.log(topic);
-        self.logs.borrow_mut().remove(topic);
-        Box::pin(async { log.map(drop) })
+    fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
+        let removed = topics.iter().all(|topic| self.logs.borrow_mut().remove(topic).is_some());
+        assert!(removed || self.fault == Fault::NoManyTopics);
+        Box::pin(async { Ok(()) })
     }
 
-    fn producer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Producer>> {
+    fn producer<'a>(&'a self, topics: &'a [String], _: Shape) -> Answer<'a, Box<dyn Producer>> {
         let fault = self.fault;
-        let log = self.log(topic);
+        let logs: Result<Vec<_>, _> = topics.iter().map(|topic| self.log(topic)).collect();
         Box::pin(
-            async move { Ok(Box::new(FakeProducer { log: log?, fault }) as Box<dyn Producer>) },
+            async move { Ok(Box::new(FakeProducer { logs: logs?, fault }) as Box<dyn Producer>) },
         )
     }
 
-    fn consumer<'a>(&'a self, topic: &'a str, _: Shape) -> Answer<'a, Box<dyn Consumer>> {
-        let log = self.log(topic);
-        Box::pin(
-            async move { Ok(Box::new(FakeConsumer { log: log?, next: 0 }) as Box<dyn Consumer>) },
-        )
+    fn consumers<'a>(
+        &'a self,
+        topics: &'a [String],
+        _: Shape,
+    ) -> Answer<'a, Vec<Box<dyn Consumer>>> {
+        let consumer = |topic: &String| {
+            let log = self.log(topic)?;
+            Ok(Box::new(FakeConsumer { log, next: 0 }) as Box<dyn Consumer>)
+        };
+        let consumers = topics.iter().map(consumer).collect();
+        Box::pin(async { consumers })
     }
 
     fn replays(&self) -> bool {
@@ -83,17 +99,24 @@ impl Broker for Fake {
 }
 
 struct FakeProducer {
-    log: Rc<Log>,
+    logs: Vec<Rc<Log>>,
     fault: Fault,
 }
 
 impl Producer for FakeProducer {
-    fn send(&self, messages: Messages) -> Answer<'_, ()> {
+    fn send(&self, topic: usize, messages: Messages) -> Answer<'_, ()> {
         Box::pin(async move {
+            let log = match self.fault {
+                // To the next topic, once.
+                Fault::Misroutes if self.logs[topic].messages.borrow().len() == 10 => {
+                    &self.logs[(topic + 1) % self.logs.len()]
+                }
+                _ => &self.logs[topic],
+            };
             for payload in messages.iter() {
-                self.store(payload);
+                self.store(log, payload);
             }
-            self.log.arrived.notify_waiters();
+            log.arrived.notify_waiters();
             match self.fault {
                 Fault::Refuses => {
                     let problem = "it is full".to_owned();
@@ -109,8 +132,8 @@ impl Producer for FakeProducer {
 
 impl FakeProducer {
     /// The fault befalls the eleventh message.
-    fn store(&self, payload: Bytes) {
-        let mut stored = self.log.messages.borrow_mut();
+    fn store(&self, log: &Log, payload: Bytes) {
+        let mut stored = log.messages.borrow_mut();
         let eleventh = stored.len() == 10;
         match self.fault {
             Fault::LosesOne if eleventh => stored.push(Bytes::new()),
@@ -162,18 +185,28 @@ const SHORT: Extent = Extent {
     warmup: Duration::from_millis(20),
     duration: Duration::from_millis(150),
     preload_bytes: 64 * 1024,
+    stage_time_max: Duration::from_secs(60),
 };
 
 fn workload(kind: Kind, connections: usize) -> Workload {
     let shape = Shape { size: 64, batch: 5, in_flight: 2 };
-    Workload { name: "test", title: "a test", kind, shape, connections }
+    Workload { name: "test", title: "a test", kind, shape, connections, topics_each: 1 }
+}
+
+fn many_topics() -> Workload {
+    // More than are read back at once.
+    Workload { topics_each: 150, ..workload(Kind::Produce, 2) }
 }
 
 fn go(fault: Fault, workload: &Workload) -> Result<Outcome, RunError> {
+    go_for(SHORT, fault, workload)
+}
+
+fn go_for(extent: Extent, fault: Fault, workload: &Workload) -> Result<Outcome, RunError> {
     let broker = Fake::make(fault);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let meter = Meter::of(Some(std::process::id()));
-    LocalSet::new().block_on(&runtime, run(&broker, workload, "t", SHORT, meter))
+    LocalSet::new().block_on(&runtime, run(&broker, workload, "t", extent, meter))
 }
 
 #[test]
@@ -185,6 +218,34 @@ fn what_is_sent_is_counted_timed_and_read_back() {
     assert!(latency_us.p50 > 0.0 && latency_us.p50 <= latency_us.p99);
     assert!((seconds - 0.15).abs() < 0.001);
     assert!(outcome.invalid_because.is_empty());
+}
+
+#[test]
+fn many_topics_are_written_in_turn_and_each_is_read_back() {
+    let outcome = go(Fault::None, &many_topics()).unwrap();
+    let verdict = outcome.figures.verdict;
+    assert!(verdict.is_clean() && verdict.checked >= outcome.figures.messages, "{verdict:?}");
+    // Each has had at least the first request.
+    assert!(verdict.checked >= 300 * 5);
+    let checked = verdict.checked;
+    let note = format!(
+        "{checked} of {checked} messages were read back and checked, 300 of 300 topics to their end"
+    );
+    assert_eq!(outcome.notes.iter().filter(|one| **one == note).count(), 1, "{:?}", outcome.notes);
+}
+
+#[test]
+fn a_message_in_another_topic_is_found() {
+    let work = Workload { topics_each: 3, ..workload(Kind::Produce, 1) };
+    let verdict = go(Fault::Misroutes, &work).unwrap().figures.verdict;
+    assert!(verdict.corrupted > 0 && verdict.lost > 0, "{verdict:?}");
+}
+
+#[test]
+fn a_broker_that_cannot_make_the_topics_says_how_far_it_came() {
+    let impatient = Extent { stage_time_max: Duration::from_millis(50), ..SHORT };
+    let error = go_for(impatient, Fault::NoManyTopics, &many_topics()).unwrap_err();
+    assert_eq!(error.to_string(), "4 of 300 topics were made in 50ms");
 }
 
 #[test]
@@ -246,11 +307,13 @@ fn a_last_message_that_never_comes_is_lost_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let verdict = LocalSet::new().block_on(&runtime, async {
         let broker = Fake::make(Fault::None);
-        broker.create("t").await.unwrap();
+        let topic = "t".to_owned();
+        broker.create(std::slice::from_ref(&topic), &Cell::new(0)).await.unwrap();
         let clock = Clock::start();
-        let consumer = broker.consumer("t", READ).await.unwrap();
-        let producer = broker.producer("t", READ).await.unwrap();
-        producer.send(Mill::new(0, READ).make(0)).await.unwrap();
+        let consumer = broker.consumer(&topic, READ).await.unwrap();
+        let producer = broker.producer(std::slice::from_ref(&topic), READ).await.unwrap();
+        let (at, messages) = Mill::new(0, 1, READ).make(0);
+        producer.send(at, messages).await.unwrap();
         let messages = Cell::new(Some(READ.batch as u64 + 1));
         let expected = Rc::new(Expected { producer: 0, messages });
         let mut reader = Reader::new(consumer, expected, clock);
