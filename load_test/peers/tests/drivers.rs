@@ -153,7 +153,7 @@ fn a_broker_that_cannot_be_had_is_named_and_only_strict_fails() {
     };
     assert!(run(&[]).status.success());
     let report = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
-    let why = "no package registry";
+    let why = if cfg!(feature = "iggy") { "no package registry" } else { "--features iggy" };
     assert!(report.contains("- Iggy: ") && report.contains(why), "{report}");
     let refused = run(&["--strict"]);
     assert_eq!(refused.status.code(), Some(NO_REPORT));

@@ -4,6 +4,8 @@
 mod activemq;
 mod arrived;
 mod corelane;
+#[cfg(feature = "iggy")]
+mod iggy;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
@@ -40,7 +42,7 @@ pub fn is_built_in(peer: Peer) -> bool {
         Peer::RabbitmqQuorum => cfg!(feature = "rabbitmq"),
         Peer::RabbitmqStream => cfg!(feature = "rabbitmq-stream"),
         Peer::Redis => cfg!(feature = "redis"),
-        Peer::Iggy => false,
+        Peer::Iggy => cfg!(feature = "iggy"),
         Peer::Activemq => cfg!(feature = "activemq"),
     }
 }
@@ -48,11 +50,6 @@ pub fn is_built_in(peer: Peer) -> bool {
 /// Why `peer` cannot be driven by a build without its client.
 pub fn not_built_in(peer: Peer) -> String {
     let feature = match peer {
-        Peer::Iggy => {
-            return "no package registry has its server, and without one to run it against there \
-                    is no driver for it in this version"
-                .to_owned();
-        }
         Peer::RabbitmqQuorum => "rabbitmq",
         other => other.as_str(),
     };
@@ -92,6 +89,8 @@ async fn try_connect(
         Peer::RabbitmqStream => Ok(Rc::new(rabbitmq_stream::Streams::connect(address).await?)),
         #[cfg(feature = "redis")]
         Peer::Redis => Ok(Rc::new(redis::Redis::connect(address).await?)),
+        #[cfg(feature = "iggy")]
+        Peer::Iggy => Ok(Rc::new(iggy::Iggy::connect(address).await?)),
         #[cfg(feature = "activemq")]
         Peer::Activemq => Ok(Rc::new(activemq::Activemq::connect(address, level).await?)),
         #[allow(unreachable_patterns, reason = "a build with every client has no other")]
