@@ -26,6 +26,10 @@ impl Wal {
             return;
         }
         let Some(cold) = self.readers.cold.get(&cursor.id) else { return };
+        if cursor.place.is_none_or(|place| place.segment() != cold.segment) {
+            // It has found what follows in memory, and passed what may have left that since.
+            return;
+        }
         let Some(here) = self.segments.all.get(&cold.segment) else { return };
         let beyond = cold.window.ahead_beyond(here.data_end);
         if here.state != State::Sealed || beyond < BEYOND_MIN.min(cold.window.ahead() / 2) {
@@ -34,6 +38,11 @@ impl Wal {
         let Some(held) = self.streams.get(cursor.stream) else { return };
         let after = held.segments.partition_point(|(number, _)| *number <= cold.segment);
         let Some((segment, _)) = held.segments.get(after).copied() else { return };
+        let index_bytes = self.index_bytes_about(cold.segment) + self.index_bytes_about(segment);
+        if index_bytes > self.config.index_cache_bytes {
+            // At each step one would push the other out.
+            return;
+        }
         if !matches!(self.load_index(device, segment), IndexState::Here) {
             return;
         }
@@ -58,5 +67,12 @@ impl Wal {
         let orders = next.window.plan(first, 0, end, beyond, &mut self.chunks, &mut self.tail);
         let file = next.file;
         self.submit_reads(device, cursor.id, file, orders);
+    }
+
+    /// What a segment's index takes of the memory for those that can be loaded again, by its footer; one
+    /// that has none yet takes nothing of it.
+    fn index_bytes_about(&self, segment: u64) -> u64 {
+        let footer = self.segments.all.get(&segment).and_then(|segment| segment.footer);
+        footer.map_or(0, |footer| 2 * footer.bytes)
     }
 }

@@ -69,6 +69,14 @@ pub(crate) enum Place {
     After { segment: u64, block: u64, end: u64 },
 }
 
+impl Place {
+    pub(crate) fn segment(self) -> u64 {
+        match self {
+            Self::At { segment, .. } | Self::After { segment, .. } => segment,
+        }
+    }
+}
+
 /// Whole batches of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batches {
