@@ -49,7 +49,8 @@ impl ShardHost {
             return self.write_paced(ring);
         }
         if !self.is_awaited() {
-            let (waits, timer) = self.linger.may_wait(clock.now_ns());
+            // At this moment, not when the turn began: its timer may have ended since.
+            let (waits, timer) = self.linger.may_wait(clock.read_ns());
             if let Some(after) = timer {
                 // Its end makes the core turn, which is all that is needed.
                 ring.timer(Token::Ignored.encode(), after);

@@ -3,6 +3,8 @@
 use model::AckLevel;
 
 use super::slow::Bench;
+use crate::bounds::UNAWAITED_WRITE_NS;
+use crate::clock::Clock;
 
 #[test]
 fn what_nobody_waits_for_gathers_and_is_written_by_itself() {
@@ -22,6 +24,18 @@ fn what_nobody_waits_for_gathers_and_is_written_by_itself() {
     }
     let (durable, appended) = bench.reached();
     assert_eq!(durable, appended);
+}
+
+/// The timer's end may come in a turn that began before it, and nothing else makes the core turn.
+#[test]
+fn a_time_that_is_up_in_the_middle_of_a_turn_is_not_passed_over() {
+    let mut bench = Bench::with_budget(None);
+    let before = bench.host.disk.writes();
+    bench.publish_for(100, AckLevel::Memory);
+    bench.quick_turn();
+    assert_eq!(bench.host.disk.writes(), before);
+    bench.end_turn(&Clock::driven(bench.now_ns() + UNAWAITED_WRITE_NS - 1, 1));
+    assert_eq!(bench.host.disk.writes(), before + 1);
 }
 
 #[test]

@@ -113,7 +113,11 @@ impl Bench {
     pub(super) fn quick_turn(&mut self) {
         self.ring.submit().unwrap();
         self.take_completions();
-        self.end_turn(&Clock::at(self.now_ms * MS));
+        self.end_turn(&Clock::driven(self.now_ns(), 0));
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.now_ms * MS
     }
 
     /// The same, once something that is under way has ended.
