@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use model::AckLevel;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::task::coop::consume_budget;
 
 use super::state::{BatchAck, Shared};
 use crate::error::Error;
@@ -35,6 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, half: Arc<OwnedWriteHalf>) {
             // A producer that is gone has stopped caring.
             let _ = sender.send(Ok(BatchAck { level, base_offset: None, append_time_ms: None }));
         }
+        // Nothing in here waits while the kernel takes all and callers on other threads leave more.
+        consume_budget().await;
     }
 }
 

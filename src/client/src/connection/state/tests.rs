@@ -1,8 +1,10 @@
 //! Subscriptions that end early, servers that send too much, and sockets that take too little.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use protocol::{kind, next_frame};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 
@@ -49,19 +51,24 @@ fn more_than_the_credit_and_a_frame_is_refused() {
     assert!(!shared.deliver(head, frame()));
 }
 
+/// A socket that is ready, and its peer, which reads nothing by itself.
+async fn connected(send_buffer_bytes: u32) -> (Arc<OwnedWriteHalf>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(send_buffer_bytes).unwrap();
+    let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+    let (peer, _) = listener.accept().await.unwrap();
+    stream.writable().await.unwrap();
+    (Arc::new(stream.into_split().1), peer)
+}
+
 /// The server reads nothing: what the socket does not take waits in its order, and comes out after it.
 #[tokio::test]
 async fn a_lone_request_that_the_socket_does_not_take_whole_goes_on_where_it_stopped() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_send_buffer_size(64 * 1024).unwrap();
-    let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-    let (mut peer, _) = listener.accept().await.unwrap();
-    stream.writable().await.unwrap();
-    let (_, half) = stream.into_split();
+    let (half, mut peer) = connected(64 * 1024).await;
     let shared = Shared::new("test");
     let nobody = tokio::spawn(async {}).abort_handle();
-    shared.set_socket(nobody, Arc::new(half));
+    shared.set_socket(nobody, half);
 
     let batch: Bytes = (0..15 * 1024 * 1024).map(|at: u32| (at % 251) as u8).collect();
     let handle = PartitionHandle::default();
@@ -78,4 +85,50 @@ async fn a_lone_request_that_the_socket_does_not_take_whole_goes_on_where_it_sto
     assert!(received.len() > 1024 && left.len() > 1024, "{} bytes taken", received.len());
     peer.read_exact(&mut received).await.unwrap();
     assert!([received, left].concat() == sent, "in another order");
+}
+
+/// A batch that leaves the next one behind when it has been written.
+struct Next {
+    shared: Arc<Shared>,
+    left: Arc<AtomicU32>,
+}
+
+impl Next {
+    fn submit(shared: &Arc<Shared>, left: &Arc<AtomicU32>) {
+        let next = Self { shared: shared.clone(), left: left.clone() };
+        let handle = PartitionHandle::default();
+        let ack = Some(AckLevel::None);
+        let head = ProduceHead { handle, ack, deadline_ms: 0, batch_count: 1 };
+        let _ = shared.submit_produce(&head, Bytes::from_owner(next)).unwrap();
+    }
+}
+
+impl AsRef<[u8]> for Next {
+    fn as_ref(&self) -> &[u8] {
+        b"batch"
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
+            Self::submit(&self.shared, &self.left);
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_who_always_leave_more_do_not_keep_the_thread_from_others() {
+    let (half, _peer) = connected(256 * 1024).await;
+    let (shared, left) = (Arc::new(Shared::new("test")), Arc::new(AtomicU32::new(1_000)));
+    Next::submit(&shared, &left);
+    let writer = tokio::spawn(crate::connection::writer::run(shared.clone(), half));
+    tokio::task::yield_now().await;
+    let at_first = left.load(Ordering::Relaxed);
+    assert!((1..1_000).contains(&at_first), "{at_first} left");
+    while left.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+    shared.close(Error::Closed);
+    writer.await.unwrap();
 }
