@@ -303,7 +303,7 @@ impl Subscription {
         each: &mut impl FnMut(Arrived),
     ) -> Result<(), BenchError> {
         let is_whole = crc32c(&batch[CRC_FROM..]) == header.crc;
-        let (mut run, mut found_altered) = (Arrived::default(), is_whole);
+        let (mut run, mut accounted_for) = (Arrived::default(), is_whole);
         for record in RecordIter::new(header, &batch[BATCH_HEADER_BYTES..]) {
             let record = record.map_err(|e| BenchError::Protocol(e.to_string()))?;
             let offset = header.base_offset + u64::from(record.offset_delta);
@@ -314,7 +314,7 @@ impl Subscription {
             let trusted = is_whole && record.offset_delta > 0;
             let read = if trusted { payload::stamp } else { payload::open };
             let Some(stamp) = record.value.and_then(read) else {
-                found_altered = true;
+                accounted_for = true;
                 self.ledger.altered();
                 continue;
             };
@@ -330,7 +330,7 @@ impl Subscription {
         if run.messages > 0 {
             each(run);
         }
-        if !found_altered {
+        if !accounted_for {
             // Something between the payloads.
             self.ledger.altered();
         }
