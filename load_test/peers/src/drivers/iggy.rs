@@ -1,5 +1,8 @@
 //! Iggy over TCP. Its client has one request under way on a connection: messages that wait for
 //! their turn are joined into one request of their topic.
+//!
+//! The topics of a connection are in one stream: the server numbers those of a stream with 12 bits,
+//! takes more all the same, and then mixes the messages of topics whose numbers are 4,096 apart.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,8 +20,6 @@ use tokio::sync::{Mutex, oneshot};
 use super::for_each;
 use crate::driver::{Answer, Broker, Consumer, DriverError, Messages, PATIENCE, Producer, Shape};
 
-/// The stream that holds every topic here.
-const STREAM: &str = "peers";
 const PARTITION: u32 = 0;
 /// Payload bytes of one request, beyond which nothing is joined to it.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -30,12 +31,7 @@ pub struct Iggy {
 
 impl Iggy {
     pub async fn connect(address: &str) -> Result<Self, DriverError> {
-        let control = open(address).await?;
-        if let Ok(None) | Err(_) = control.get_stream(&name(STREAM)?).await {
-            let created = control.create_stream(STREAM).await;
-            created.map_err(DriverError::of("create a stream"))?;
-        }
-        Ok(Self { address: address.to_owned(), control })
+        Ok(Self { address: address.to_owned(), control: open(address).await? })
     }
 }
 
@@ -55,34 +51,43 @@ async fn open(address: &str) -> Result<TcpClient, DriverError> {
     Ok(client)
 }
 
+/// The stream of a topic: topics that share one are named `STREAM.NUMBER`.
+fn stream_of(topic: &str) -> &str {
+    topic.split_once('.').map_or(topic, |(stream, _)| stream)
+}
+
 fn name(text: &str) -> Result<Identifier, DriverError> {
     Identifier::named(text).map_err(DriverError::of("name a topic"))
 }
 
 impl Broker for Iggy {
     fn create<'a>(&'a self, topics: &'a [String], made: &'a Cell<usize>) -> Answer<'a, ()> {
-        Box::pin(for_each(topics, made, move |topic| async move {
-            let stream = name(STREAM)?;
-            let created = self.control.create_topic(
-                &stream,
-                topic,
-                1,
-                CompressionAlgorithm::None,
-                None,
-                IggyExpiry::NeverExpire,
-                MaxTopicSize::Unlimited,
-            );
-            created.await.map(drop).map_err(DriverError::of("create a topic"))
-        }))
+        Box::pin(async move {
+            let Some(first) = topics.first() else { return Ok(()) };
+            let created = self.control.create_stream(stream_of(first)).await;
+            created.map_err(DriverError::of("create a stream"))?;
+            let stream = &name(stream_of(first))?;
+            let create = move |topic| async move {
+                let created = self.control.create_topic(
+                    stream,
+                    topic,
+                    1,
+                    CompressionAlgorithm::None,
+                    None,
+                    IggyExpiry::NeverExpire,
+                    MaxTopicSize::Unlimited,
+                );
+                created.await.map(drop).map_err(DriverError::of("create a topic"))
+            };
+            for_each(topics, made, create).await
+        })
     }
 
     fn remove<'a>(&'a self, topics: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let delete = move |topic: &'a str| async move {
-                let deleted = self.control.delete_topic(&name(STREAM)?, &name(topic)?).await;
-                deleted.map_err(DriverError::of("delete a topic"))
-            };
-            for_each(topics, &Cell::new(0), delete).await
+            let Some(first) = topics.first() else { return Ok(()) };
+            let deleted = self.control.delete_stream(&name(stream_of(first))?).await;
+            deleted.map_err(DriverError::of("delete a stream"))
         })
     }
 
@@ -93,7 +98,8 @@ impl Broker for Iggy {
                 |topic: &String| Ok(Lane { topic: name(topic)?, waiting: RefCell::default() });
             let lanes: Result<Vec<Lane>, DriverError> = topics.iter().map(lane).collect();
             let partitioning = Partitioning::partition_id(PARTITION);
-            let sender = Sender { client, stream: name(STREAM)?, lanes: lanes?, partitioning };
+            let stream = name(topics.first().map_or("", |first| stream_of(first)))?;
+            let sender = Sender { client, stream, lanes: lanes?, partitioning };
             Ok(Box::new(sender) as Box<dyn Producer>)
         })
     }
@@ -108,7 +114,8 @@ impl Broker for Iggy {
             let consumer = Identifier::numeric(1).map_err(DriverError::of("name a consumer"))?;
             let consumer = ConsumerOf::new(consumer);
             let receiver = |topic: &String| {
-                let (stream, topic, count) = (name(STREAM)?, name(topic)?, shape.batch as u32);
+                let (stream, topic) = (name(stream_of(topic))?, name(topic)?);
+                let count = shape.batch as u32;
                 let (client, consumer) = (client.clone(), consumer.clone());
                 let receiver = Receiver { client, consumer, stream, topic, count, offset: 0 };
                 Ok(Box::new(receiver) as Box<dyn Consumer>)
