@@ -7,6 +7,8 @@
 //! a directory, files and a task of the server.
 
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, StorageType};
+use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::arrived::arrived;
@@ -111,23 +114,26 @@ impl Broker for Nats {
             let Some(first) = topics.first() else { return Ok(Vec::new()) };
             let stream = context.get_stream(stream_of(first)).await;
             let stream = stream.map_err(DriverError::of(doing))?;
-            let mut consumers = Vec::with_capacity(topics.len());
-            for topic in topics {
-                let config = pull::Config {
-                    ack_policy: AckPolicy::None,
-                    deliver_policy: DeliverPolicy::All,
-                    filter_subject: topic.clone(),
-                    memory_storage: true,
-                    ..pull::Config::default()
-                };
-                let consumer = stream.create_consumer(config).await;
-                let consumer = consumer.map_err(DriverError::of(doing))?;
-                let pull = shape.batch.max(PULL_MESSAGES_MIN);
-                let messages = consumer.stream().max_messages_per_batch(pull).messages().await;
-                let messages = messages.map_err(DriverError::of(doing))?;
-                consumers.push(Box::new(Receiver { messages }) as Box<dyn Consumer>);
+            let config = pull::Config {
+                ack_policy: AckPolicy::None,
+                deliver_policy: DeliverPolicy::All,
+                filter_subjects: topics.to_vec(),
+                memory_storage: true,
+                ..pull::Config::default()
+            };
+            let consumer = stream.create_consumer(config).await.map_err(DriverError::of(doing))?;
+            let pull = shape.batch.max(PULL_MESSAGES_MIN);
+            let messages = consumer.stream().max_messages_per_batch(pull).messages().await;
+            let messages = messages.map_err(DriverError::of(doing))?;
+            if let [_] = topics {
+                return Ok(vec![Box::new(Receiver { messages }) as Box<dyn Consumer>]);
             }
-            Ok(consumers)
+            let all = Rc::new(Mutex::new(Gathered { messages, waiting: HashMap::new() }));
+            let receiver = |topic: &String| {
+                let (all, subject) = (all.clone(), topic.clone());
+                Box::new(SubjectReceiver { all, subject }) as Box<dyn Consumer>
+            };
+            Ok(topics.iter().map(receiver).collect())
         })
     }
 }
@@ -208,5 +214,38 @@ struct Receiver {
 impl Consumer for Receiver {
     fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
         Box::pin(arrived(&mut self.messages, |message| each(&message.payload)))
+    }
+}
+
+/// One of several subjects that are read through one consumer of their stream: the server ends
+/// consumers that are not read for seconds, and has not as many as there may be subjects.
+struct SubjectReceiver {
+    all: Rc<Mutex<Gathered>>,
+    subject: String,
+}
+
+struct Gathered {
+    messages: pull::Stream,
+    /// What came for subjects while another was read.
+    waiting: HashMap<String, Vec<Bytes>>,
+}
+
+impl Consumer for SubjectReceiver {
+    fn receive<'a>(&'a mut self, each: &'a mut dyn FnMut(&[u8])) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Gathered { messages, waiting } = &mut *self.all.lock().await;
+            if !waiting.contains_key(&self.subject) {
+                arrived(messages, |message| {
+                    waiting
+                        .entry(message.subject.to_string())
+                        .or_default()
+                        .push(message.payload.clone());
+                })
+                .await?;
+            }
+            let own = waiting.remove(&self.subject).unwrap_or_default();
+            own.iter().for_each(|payload| each(payload));
+            Ok(())
+        })
     }
 }
