@@ -99,7 +99,7 @@ impl Next {
         let handle = PartitionHandle::default();
         let ack = Some(AckLevel::None);
         let head = ProduceHead { handle, ack, deadline_ms: 0, batch_count: 1 };
-        let _ = shared.submit_produce(&head, Bytes::from_owner(next)).unwrap();
+        drop(shared.submit_produce(&head, Bytes::from_owner(next)).unwrap());
     }
 }
 
