@@ -25,6 +25,9 @@ use crate::error::Error;
 
 /// What the receive buffer grows by at least, bytes.
 const READ_BYTES: usize = 64 * 1024;
+/// Room made for a frame on its header's word, bytes; beyond it as much again as has come. What a server
+/// delivers at once fits.
+const TRUSTED_BYTES: usize = 1024 * 1024;
 /// How long a request may wait over its own deadline for the server's word on it.
 pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
@@ -217,8 +220,7 @@ impl Connection {
     }
 }
 
-/// The first whole frame of `buffer`, taken out of it; makes room for more of one that is not whole
-/// yet: as much again as has come, whatever its header promises.
+/// The first whole frame of `buffer`, taken out of it; makes room for more of one that is not whole yet.
 fn take_frame(buffer: &mut BytesMut, address: &str) -> Result<Option<(FrameHeader, Bytes)>, Error> {
     let bad = |source| Error::Protocol { address: address.to_owned(), source };
     match protocol::next_frame(buffer).map_err(bad)? {
@@ -230,7 +232,7 @@ fn take_frame(buffer: &mut BytesMut, address: &str) -> Result<Option<(FrameHeade
         None => {
             let header = buffer.first_chunk().and_then(|bytes| FrameHeader::parse(bytes).ok());
             let missing = header.map_or(0, |header| header.length as usize - buffer.len());
-            buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
+            buffer.reserve(missing.min(buffer.len().max(TRUSTED_BYTES)).max(READ_BYTES));
             Ok(None)
         }
     }
