@@ -25,8 +25,8 @@ use crate::error::Error;
 
 /// What the receive buffer grows by at least, bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Room made for a frame on its header's word, bytes; beyond it as much again as has come. What a server
-/// delivers at once fits.
+/// Room made for a frame on its header's word, bytes; beyond it as much again as has come. Most deliveries
+/// fit.
 const TRUSTED_BYTES: usize = 1024 * 1024;
 /// How long a request may wait over its own deadline for the server's word on it.
 pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
