@@ -55,13 +55,31 @@ impl Journal for OpenGroup<'_> {
         self.0.append(head, payload)
     }
 
+    fn append_covered(
+        &mut self,
+        head: &EntryHead,
+        payload: &[&[u8]],
+        covered_bytes: usize,
+        crc: u32,
+    ) -> Lsn {
+        self.0.append_covered(head, payload, covered_bytes, crc)
+    }
+
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
-        match self.0.room(payload_bytes, space_use) {
-            corelane_wal::Room::Yes => Room::Yes,
-            corelane_wal::Room::Backlog => Room::Backlog,
-            corelane_wal::Room::DiskFull => Room::DiskFull,
-            corelane_wal::Room::Failed => Room::ReadOnly,
-        }
+        engines_room(self.0.room(payload_bytes, space_use))
+    }
+
+    fn room_for_run(&self) -> Room {
+        engines_room(self.0.room_for_run())
+    }
+}
+
+fn engines_room(room: corelane_wal::Room) -> Room {
+    match room {
+        corelane_wal::Room::Yes => Room::Yes,
+        corelane_wal::Room::Backlog => Room::Backlog,
+        corelane_wal::Room::DiskFull => Room::DiskFull,
+        corelane_wal::Room::Failed => Room::ReadOnly,
     }
 }
 
