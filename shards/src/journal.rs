@@ -3,6 +3,13 @@
 //! The host puts the shard's write-ahead log behind this; tests put a vector behind it.
 
 use model::{EntryHead, ErrorCode, Lsn, Rejection, SpaceUse};
+use protocol::batch::{CRC_FROM, LEADER_EPOCH};
+
+/// The start of a batch that the broker writes: base offset, length, leader epoch.
+pub(crate) const REWRITTEN_BYTES: usize = LEADER_EPOCH.end;
+const _: () = assert!(REWRITTEN_BYTES == size_of::<u128>());
+/// After that, what the batch's own checksum does not cover: its magic number and the checksum.
+pub const UNCOVERED_BYTES: usize = CRC_FROM - REWRITTEN_BYTES;
 
 /// Whether an entry would be let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,13 @@ pub trait Journal {
         _crc: u32,
     ) -> Lsn {
         self.append(head, payload)
+    }
+
+    /// The same of a batch in one piece: the little-endian bytes of `start`, a number so that it stays in
+    /// registers, and then `rest`, of which the CRC32C of all but the first [`UNCOVERED_BYTES`] is
+    /// `crc`.
+    fn append_whole_batch(&mut self, head: &EntryHead, start: u128, rest: &[u8], crc: u32) -> Lsn {
+        self.append_covered(head, &[&start.to_le_bytes(), rest], rest.len() - UNCOVERED_BYTES, crc)
     }
 
     /// Whether an entry of this size and use would be let in now.

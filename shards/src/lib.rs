@@ -28,7 +28,7 @@ pub use engine::{
     PartitionRecord, PlainBatch, ReadVerdict, ReplayError, SegmentShare, SnapshotCursor,
     Subscribed, TopicSpec,
 };
-pub use journal::{Journal, Room};
+pub use journal::{Journal, Room, UNCOVERED_BYTES};
 pub use placement::place_partitions;
 pub use producer::ProducerStates;
 pub use readers::ReaderId;

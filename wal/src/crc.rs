@@ -1,7 +1,9 @@
-//! CRC32C, plain, seeded, and joined from parts.
+//! CRC32C, plain, of a few bytes, seeded, and joined from parts.
 
+mod few;
 mod join;
 
+pub use few::{START_BYTES, crc32c_of_start};
 pub use join::{JOIN_BYTES_MIN, Joiner};
 
 /// CRC32C (Castagnoli) of `bytes`.

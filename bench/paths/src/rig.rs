@@ -14,7 +14,7 @@ use protocol::{
 };
 use shards::{
     Appended, Effect, Engine, EngineConfig, Journal, PlainBatch, ReadVerdict, ReaderId, Room,
-    TopicSpec,
+    TopicSpec, UNCOVERED_BYTES,
 };
 use smallvec::SmallVec;
 
@@ -63,6 +63,10 @@ impl Journal for OpenGroup<'_> {
         crc: u32,
     ) -> Lsn {
         self.0.append_covered(head, payload, covered_bytes, crc)
+    }
+
+    fn append_whole_batch(&mut self, head: &EntryHead, start: u128, rest: &[u8], crc: u32) -> Lsn {
+        self.0.append_joined::<UNCOVERED_BYTES>(head, start, rest, crc)
     }
 
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {
@@ -151,13 +155,19 @@ impl Rig {
         while !rest.is_empty() {
             let mut publishes = SmallVec::<[_; RUN_PUBLISHES_MAX]>::new();
             let mut length = 0;
+            let mut last = None;
             let several = rest.len() > self.frame_bytes && self.frame_bytes <= RUN_FRAME_BYTES_MAX;
             while several
                 && publishes.len() < RUN_PUBLISHES_MAX
                 && let Some(publish) = whole_publish(&rest[length..])
             {
+                let partition = match last {
+                    Some((bytes, partition)) if bytes == publish.head => partition,
+                    _ => publish.read_head().expect("a head").handle,
+                };
+                last = Some((publish.head, partition));
                 let header = check_whole_batch(publish.batch).expect("a good batch");
-                let batch = PlainBatch::new(publish.head.handle, &header, publish.batch);
+                let batch = PlainBatch::new(partition, &header, publish.batch);
                 publishes.push((publish.correlation, batch.expect("no producer numbers it")));
                 length += publish.length as usize;
             }

@@ -235,9 +235,7 @@ fn log_blocks() -> Vec<Vec<u8>> {
     let mut bytes = vec![0; 4_096];
     let table = HEADER_BYTES + payload.len();
     bytes[HEADER_BYTES..table].copy_from_slice(payload);
-    let mut encoded = [0; RECORD_BYTES];
-    record.encode(&mut encoded);
-    bytes[table..table + RECORD_BYTES].copy_from_slice(&encoded);
+    bytes[table..table + RECORD_BYTES].copy_from_slice(&record.to_bytes());
     let header = BlockHeader {
         shard: 3,
         generation: 0,

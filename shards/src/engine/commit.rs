@@ -25,20 +25,22 @@ impl Engine {
         // Batches of one partition in a row are revealed at once.
         let mut run = BatchRun::default();
         while self.committed_lsn < upto {
-            if let Some(BatchUndo { stream, records, bytes, .. }) = self.undo.pop_oldest_batch() {
+            let batches = self.undo.pop_oldest_batches(self.committed_lsn, upto);
+            if let Some((BatchUndo { stream, records, bytes, .. }, count)) = batches {
                 if stream != run.stream {
                     self.reveal_batches(&run);
                     run = BatchRun { stream, ..BatchRun::default() };
                 }
-                run.records += u64::from(records);
-                run.bytes += u64::from(bytes);
+                run.records += u64::from(records) * count;
+                run.bytes += u64::from(bytes) * count;
+                self.committed_lsn.0 += count;
             } else if let Some(change) = self.undo.pop_oldest_change() {
                 self.reveal_batches(&std::mem::take(&mut run));
                 self.reveal(change, true);
+                self.committed_lsn = self.committed_lsn.next();
             } else {
                 break;
             }
-            self.committed_lsn = self.committed_lsn.next();
         }
         self.reveal_batches(&run);
     }
@@ -61,7 +63,8 @@ impl Engine {
     pub fn truncate(&mut self, lsn: Lsn) {
         assert!(lsn >= self.committed_lsn, "entry {lsn} is committed: it cannot be taken back");
         while self.last_lsn > lsn {
-            let undo = self.undo.pop_newest().expect("one record for each uncommitted entry");
+            let undo = self.undo.pop_newest(self.last_lsn);
+            let undo = undo.expect("it knows of each uncommitted entry");
             self.last_lsn = Lsn(self.last_lsn.0 - 1);
             self.counters.time_ms = undo.time_before_ms;
             self.take_back(undo.change);

@@ -29,7 +29,7 @@ use crate::readers::{ReaderId, Readers};
 use crate::rejection;
 use crate::stream_table::StreamTable;
 use crate::topics::Topics;
-use crate::undo::{UndoChange, UndoLog};
+use crate::undo::{Times, UndoChange, UndoLog};
 
 pub use carry::{CarriedPartition, Counted};
 pub use partitions::{PartitionRecord, TopicSpec};
@@ -246,8 +246,8 @@ impl Engine {
 
     #[inline]
     fn push_undo(&mut self, lsn: Lsn, time_ms: i64, change: UndoChange) {
-        let time_before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
-        self.undo.push(time_before_ms, change);
+        let before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
+        self.undo.push(lsn, Times { before_ms, own_ms: time_ms }, change);
         self.last_lsn = lsn;
     }
 

@@ -1,20 +1,19 @@
 //! Appending batches: the hot path.
 
+use std::ops::Range;
+
 use model::limits::{BATCH_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX};
 use model::{
     AckLevel, EntryHead, ErrorCode, Lsn, Offset, PartitionHandle, Rejection, SpaceUse, StreamId,
 };
-use protocol::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
+use protocol::batch::{BASE_OFFSET, BATCH_HEADER_BYTES, BatchHeader, CRC_FROM, LEADER_EPOCH};
 use smallvec::SmallVec;
 
 use crate::engine::Engine;
 use crate::entry::{BatchFacts, Change, kind};
-use crate::journal::{Journal, admit};
+use crate::journal::{Journal, REWRITTEN_BYTES, admit};
 use crate::producer::Verdict;
 use crate::rejection;
-
-/// The start of a batch that the broker writes: base offset, length, leader epoch.
-const PATCHED_BYTES: usize = 16;
 
 /// Where a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,21 +101,20 @@ impl Engine {
             records: facts.records,
             time_ms,
         };
-        // The client's checksum covers none of what is rewritten.
-        let covered = facts.bytes as usize - batch::CRC_FROM;
-        let mut start = [0; PATCHED_BYTES];
         let lsn = if let [whole] = bytes
-            && let Some((first, rest)) = whole.split_first_chunk()
+            && let Some((start, rest)) = whole.split_first_chunk()
         {
             // It lies in one piece, as most do.
-            append_whole(journal, &head, first, rest, crc)
+            append_whole(journal, &head, start, rest, crc)
         } else {
+            let mut start = [0; REWRITTEN_BYTES];
             let mut parts: SmallVec<[&[u8]; 8]> = SmallVec::new();
             let rest = split_start(bytes, &mut start);
-            patch(&mut start, base_offset);
+            start = rewritten(&start, base_offset).to_le_bytes();
             parts.push(&start);
             parts.extend(rest);
-            journal.append_covered(&head, &parts, covered, crc)
+            let covered_bytes = facts.bytes as usize - CRC_FROM;
+            journal.append_covered(&head, &parts, covered_bytes, crc)
         };
         self.expect_next(lsn);
         let undo = self.apply_batch(lsn, &head, facts);
@@ -125,38 +123,39 @@ impl Engine {
     }
 }
 
-/// Hands a batch in one piece to the journal: `first` rewritten, `rest` as it is. The client's
-/// checksum covers none of what is rewritten.
+/// Hands a batch in one piece to the journal: `start` rewritten, `rest` as it is.
 #[inline]
 pub(super) fn append_whole(
     journal: &mut impl Journal,
     head: &EntryHead,
-    first: &[u8; PATCHED_BYTES],
+    start: &[u8; REWRITTEN_BYTES],
     rest: &[u8],
     crc: u32,
 ) -> Lsn {
-    let covered = PATCHED_BYTES + rest.len() - batch::CRC_FROM;
-    let mut start = *first;
-    patch(&mut start, head.base_offset);
-    journal.append_covered(head, &[&start, rest], covered, crc)
+    journal.append_whole_batch(head, rewritten(start, head.base_offset), rest, crc)
 }
 
-/// What the broker writes in a batch: base offset and leader epoch.
-fn patch(start: &mut [u8; PATCHED_BYTES], base_offset: Offset) {
-    start[..8].copy_from_slice(&base_offset.to_be_bytes());
-    start[12..].copy_from_slice(&0u32.to_be_bytes());
+/// What the broker makes of a batch's start: its base offset, no leader epoch. The bytes of a
+/// little-endian number.
+#[inline]
+fn rewritten(start: &[u8; REWRITTEN_BYTES], base_offset: Offset) -> u128 {
+    const LENGTH: Range<usize> = BASE_OFFSET.end..LEADER_EPOCH.start;
+    let mut length = [0; LENGTH.end - LENGTH.start];
+    length.copy_from_slice(&start[LENGTH]);
+    let (offset, length) = (base_offset.swap_bytes(), u32::from_le_bytes(length));
+    u128::from(offset) | u128::from(length) << (8 * LENGTH.start)
 }
 
 /// Copies the first bytes into `start`; what remains of the slices comes back.
 fn split_start<'a>(
     bytes: &'a [&'a [u8]],
-    start: &mut [u8; PATCHED_BYTES],
+    start: &mut [u8; REWRITTEN_BYTES],
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     let mut filled = 0;
     let mut whole = 0;
     let mut cut: &[u8] = &[];
-    while filled < PATCHED_BYTES && whole < bytes.len() {
-        let taken = bytes[whole].len().min(PATCHED_BYTES - filled);
+    while filled < REWRITTEN_BYTES && whole < bytes.len() {
+        let taken = bytes[whole].len().min(REWRITTEN_BYTES - filled);
         let (head, tail) = bytes[whole].split_at(taken);
         start[filled..filled + taken].copy_from_slice(head);
         filled += taken;

@@ -1,13 +1,14 @@
 //! Many publishes at once: small messages under way in numbers share what each would cost alone.
 
 use model::limits::BATCH_BYTES_MAX;
-use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection};
+use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection, StreamId};
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::engine::Engine;
 use crate::engine::produce::append_whole;
 use crate::entry::{BatchFacts, kind};
 use crate::journal::{Journal, admit_run};
+use crate::undo::Times;
 
 /// A batch in one piece, checked, whose producer does not number its batches.
 #[derive(Clone, Copy, Debug)]
@@ -56,44 +57,53 @@ impl Engine {
     ) -> Result<AppendedRun, Rejection> {
         // All are looked up before the first is written: partitions that lie cold in memory are
         // waited for together.
+        let mut known = None;
         for batch in batches.clone() {
-            self.decided(batch.partition)?;
+            if known != Some(batch.partition) {
+                self.decided(batch.partition)?;
+                known = Some(batch.partition);
+            }
         }
         admit_run(journal)?;
         let run = AppendedRun { first_lsn: self.last_lsn.next(), time_ms: self.stamp(now_ms) };
         offsets.clear();
-        for batch in batches {
-            offsets.push(self.append_plain(run.time_ms, batch, journal));
+        let mut batches = batches.peekable();
+        while let Some(first) = batches.next() {
+            // Neighbours of one partition are appended to it in a row.
+            let handle = first.partition;
+            let neighbours = std::iter::from_fn(|| batches.next_if(|one| one.partition == handle));
+            let all = std::iter::once(first).chain(neighbours);
+            self.append_plain(run.time_ms, handle.stream, all, offsets, journal);
         }
         Ok(run)
     }
-    /// What [`Engine::produce`] does with a batch for which nothing can be decided any more. Returns
-    /// its base offset.
+
+    /// What [`Engine::produce`] does with a batch for which nothing can be decided any more, for
+    /// several of one partition.
     #[inline]
-    fn append_plain(
+    fn append_plain<'b>(
         &mut self,
         time_ms: i64,
-        batch: &PlainBatch<'_>,
+        stream: StreamId,
+        batches: impl Iterator<Item = &'b PlainBatch<'b>>,
+        offsets: &mut Vec<Offset>,
         journal: &mut impl Journal,
-    ) -> Offset {
-        let stream = batch.partition.stream;
+    ) {
         let found = self.streams.get_mut(stream);
         let partition = found.expect("it was there before the first was written");
-        let head = EntryHead {
-            kind: kind::BATCH,
-            flags: 0,
-            stream,
-            base_offset: partition.next_offset,
-            records: batch.records,
-            time_ms,
-        };
-        let (first, rest) = batch.bytes.split_first_chunk().expect("it is as long as its header");
-        let lsn = append_whole(journal, &head, first, rest, batch.crc);
-        assert_eq!(lsn, self.last_lsn.next(), "the log numbers entries unlike the engine");
-        let undo = partition.append(lsn, stream, batch.records, batch.bytes.len() as u32);
-        let time_before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
-        self.undo.push_batch(time_before_ms, undo);
-        self.last_lsn = lsn;
-        head.base_offset
+        for batch in batches {
+            let base_offset = partition.next_offset;
+            let records = batch.records;
+            let head =
+                EntryHead { kind: kind::BATCH, flags: 0, stream, base_offset, records, time_ms };
+            let (start, rest) = batch.bytes.split_first_chunk().expect("as long as its header");
+            let lsn = append_whole(journal, &head, start, rest, batch.crc);
+            assert_eq!(lsn, self.last_lsn.next(), "the log numbers entries unlike the engine");
+            let undo = partition.append(lsn, stream, records, batch.bytes.len() as u32);
+            let before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
+            self.undo.push_batch(lsn, Times { before_ms, own_ms: time_ms }, undo);
+            self.last_lsn = lsn;
+            offsets.push(base_offset);
+        }
     }
 }

@@ -255,12 +255,14 @@ impl World {
     pub fn produce_run(&mut self) {
         let handle = self.some_handle();
         let batches: Vec<_> = (0..self.random.between(1, 12))
-            .map(|_| {
+            .flat_map(|_| {
                 let to = if self.random.percent(80) { handle } else { self.some_handle() };
                 let header = self.some_batch(None);
                 let mut bytes = header.to_bytes().to_vec();
                 bytes.resize(header.batch_length as usize, self.random.next() as u8);
-                (to, header, bytes)
+                // Some come several times over, as small messages mostly do.
+                let times = if self.random.percent(40) { self.random.between(2, 6) } else { 1 };
+                vec![(to, header, bytes); times as usize]
             })
             .filter(|(_, header, _)| !header.is_idempotent())
             .collect();

@@ -28,21 +28,25 @@ impl EntryHead {
     pub const FLAG_OFFSETS_LEAP: u8 = 2;
 
     /// Whether the entry is a batch: records that readers of its stream may be given.
+    #[inline]
     pub fn is_batch(&self) -> bool {
         self.records > 0 && self.stream.0 != 0
     }
 
     /// Whether the entry says that its stream goes on at `base_offset`.
+    #[inline]
     pub fn leaps(&self) -> bool {
         self.flags & Self::FLAG_OFFSETS_LEAP != 0 && self.records == 0 && self.stream.0 != 0
     }
 
     /// The last offset of a batch.
+    #[inline]
     pub fn last_offset(&self) -> Offset {
         self.base_offset.saturating_add(u64::from(self.records.max(1)) - 1)
     }
 
     /// One past the last offset it holds.
+    #[inline]
     pub fn next_offset(&self) -> Offset {
         self.base_offset + u64::from(self.records)
     }

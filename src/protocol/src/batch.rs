@@ -447,7 +447,7 @@ fn record_length(bytes: &[u8]) -> Option<(usize, usize)> {
 /// CRC32C (Castagnoli), the checksum of batches.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    crc_fast::crc32_iscsi(bytes)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use model::limits::FRAME_BYTES_MAX;
 use model::{ErrorCode, Rejection};
 use rkyv::{Archive, Serialize};
 
-use crate::body::{BodyError, Cursor, put_fixed};
+use crate::body::{BodyError, put_fixed};
 
 /// The version in every frame header.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -40,13 +40,14 @@ impl FrameHeader {
     /// Reads and checks a header: version, flags, and a length of 16 bytes to the limit.
     #[inline]
     pub fn parse(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, FrameError> {
-        let wire = Cursor::new(bytes).fixed::<ArchivedFrameHeader>("the frame header")?;
+        // Every frame comes by here: field by field, as `ArchivedFrameHeader` has them.
+        let [l0, l1, l2, l3, version, flags, k0, k1, correlation @ ..] = *bytes;
         let header = Self {
-            length: wire.length.to_native(),
-            version: wire.version,
-            flags: wire.flags,
-            kind: wire.kind.to_native(),
-            correlation: wire.correlation.to_native(),
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            version,
+            flags,
+            kind: u16::from_le_bytes([k0, k1]),
+            correlation: u64::from_le_bytes(correlation),
         };
         if header.version != PROTOCOL_VERSION {
             let (version, correlation) = (header.version, header.correlation);

@@ -4,20 +4,27 @@
 use crate::batch::PRODUCER_ID;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::kind;
-use crate::produce::{BATCHES_AT, ProduceHead};
+use crate::produce::{PRODUCE_HEAD_BYTES, ProduceHead};
 
-/// A publish of one batch, whole. The batch is not checked.
+/// A publish, whole. Neither its head nor its batches are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WholePublish<'a> {
     pub correlation: u64,
     /// The whole frame, bytes.
     pub length: u32,
-    pub head: ProduceHead,
-    /// As many bytes as the frame has for it.
+    /// Mostly that of the publish before it, to the byte: then it need not be read.
+    pub head: &'a [u8; PRODUCE_HEAD_BYTES],
+    /// As many bytes as the frame has for them.
     pub batch: &'a [u8],
 }
 
 impl WholePublish<'_> {
+    /// The head, when nothing is wrong with it and there is one batch. `None` says nothing about
+    /// what it is instead.
+    pub fn read_head(&self) -> Option<ProduceHead> {
+        ProduceHead::parse(self.head).ok().filter(|head| head.batch_count == 1)
+    }
+
     /// Whether the batch's producer numbers its batches, if it is a batch.
     #[inline]
     pub fn is_numbered(&self) -> bool {
@@ -25,19 +32,18 @@ impl WholePublish<'_> {
     }
 }
 
-/// The publish that `received` begins with, when all of it is there, it has one batch and nothing is
-/// wrong with its head. `None` says nothing about what it is instead.
+/// The publish that `received` begins with, when all of it is there. `None` says nothing about what
+/// it is instead.
 #[inline]
 pub fn whole_publish(received: &[u8]) -> Option<WholePublish<'_>> {
     let header = FrameHeader::parse(received.first_chunk()?).ok()?;
     if header.kind != kind::PRODUCE {
         return None;
     }
-    let frame = received.get(..header.length as usize)?;
-    let batch = frame.get(BATCHES_AT..)?;
-    let head = ProduceHead::parse(&frame[FRAME_HEADER_BYTES..]).ok()?;
+    let body = received.get(FRAME_HEADER_BYTES..header.length as usize)?;
+    let (head, batch) = body.split_first_chunk()?;
     let FrameHeader { correlation, length, .. } = header;
-    (head.batch_count == 1).then_some(WholePublish { correlation, length, head, batch })
+    Some(WholePublish { correlation, length, head, batch })
 }
 
 #[cfg(test)]
@@ -45,7 +51,7 @@ mod tests {
     use model::{AckLevel, PartitionHandle, ShardId, StreamId, TopicId};
 
     use super::*;
-    use crate::{BatchBuilder, Producer, put_produce_head};
+    use crate::{BATCHES_AT, BatchBuilder, Producer, put_produce_head};
 
     fn batch(value: &[u8]) -> Vec<u8> {
         batch_of(value, None)
@@ -76,11 +82,13 @@ mod tests {
         let received = frames.concat();
         let first = whole_publish(&received).unwrap();
         assert_eq!((first.correlation, first.length as usize), (5, frames[0].len()));
-        assert_eq!((first.head.deadline_ms, first.head.handle.stream), (5, StreamId(3)));
+        let head = first.read_head().unwrap();
+        assert_eq!((head.deadline_ms, head.handle.stream), (5, StreamId(3)));
         assert_eq!(first.batch, &frames[0][BATCHES_AT..]);
         assert!(!first.is_numbered());
         let second = whole_publish(&received[frames[0].len()..]).unwrap();
         assert_eq!((second.correlation, second.batch), (6, &frames[1][BATCHES_AT..]));
+        assert_eq!(second.head, first.head);
         assert_eq!(whole_publish(&[]), None);
     }
 
@@ -105,15 +113,17 @@ mod tests {
                 good.then_some((header.correlation, head, batch))
             };
             let taken = whole_publish(&changed).and_then(|one| {
+                let head = one.read_head()?;
                 let header = crate::check_whole_batch(one.batch).ok()?;
                 assert_eq!(one.is_numbered(), header.is_idempotent());
-                Some((one.correlation, one.head, header))
+                Some((one.correlation, head, header))
             });
             assert_eq!(taken, general(), "byte {at}");
         }
         let producer = Producer { id: 0, epoch: 0, sequence: 0 };
         let numbered = publish(5, &[batch_of(b"value", Some(producer))]);
         assert!(whole_publish(&numbered).unwrap().is_numbered());
-        assert_eq!(whole_publish(&publish(5, &[batch(b"a"), batch(b"b")])), None);
+        let two = publish(5, &[batch(b"a"), batch(b"b")]);
+        assert_eq!(whole_publish(&two).unwrap().read_head(), None);
     }
 }

@@ -6,7 +6,7 @@
 
 /// The Castagnoli polynomial without x^32.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
-const ONE: u32 = 1 << 31;
+pub(super) const ONE: u32 = 1 << 31;
 /// Below this a pass over the bytes is as cheap where many such parts lie together, bytes.
 pub const JOIN_BYTES_MIN: usize = 256;
 /// The same for one part alone, which a pass is slower to begin with.
@@ -20,7 +20,7 @@ const fn times_x(a: u32) -> u32 {
     if a & 1 == 1 { (a >> 1) ^ POLYNOMIAL } else { a >> 1 }
 }
 
-const fn multiply(a: u32, mut b: u32) -> u32 {
+pub(super) const fn multiply(a: u32, mut b: u32) -> u32 {
     let (mut product, mut bit) = (0, ONE);
     while bit != 0 {
         if a & bit != 0 {

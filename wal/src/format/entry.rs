@@ -16,7 +16,7 @@
 pub use model::EntryHead;
 use model::StreamId;
 
-use super::{i64_at, put_i64, put_u32, put_u64, u32_at, u64_at};
+use super::{i64_at, put_i64, put_u64, u32_at, u64_at};
 
 /// Length of a record in the table, bytes.
 pub const RECORD_BYTES: usize = 40;
@@ -32,21 +32,22 @@ pub struct EntryRecord {
 }
 
 impl EntryRecord {
-    pub fn encode(&self, to: &mut [u8; RECORD_BYTES]) {
-        to[0] = self.head.kind;
-        to[1] = self.head.flags;
-        to[2] = 0;
-        to[3] = 0;
-        put_u32(to, 4, self.head.stream.0);
-        put_u32(to, 8, self.payload_bytes);
-        put_u32(to, 12, self.payload_crc);
-        put_u64(to, 16, self.head.base_offset);
-        put_i64(to, 24, self.head.time_ms);
-        put_u32(to, 32, self.head.records);
-        put_u32(to, 36, 0);
+    /// The record's bytes.
+    #[inline]
+    pub fn to_bytes(&self) -> [u8; RECORD_BYTES] {
+        let EntryHead { kind, flags, stream, base_offset, records, time_ms } = self.head;
+        let mut bytes = [0; RECORD_BYTES];
+        // Two fields at a time: what is written in smaller pieces than it is copied in is waited for.
+        put_u64(&mut bytes, 0, pair(u32::from(kind) | u32::from(flags) << 8, stream.0));
+        put_u64(&mut bytes, 8, pair(self.payload_bytes, self.payload_crc));
+        put_u64(&mut bytes, 16, base_offset);
+        put_i64(&mut bytes, 24, time_ms);
+        put_u64(&mut bytes, 32, u64::from(records));
+        bytes
     }
 
     /// Reads a record. The table's checksum says whether it is to be believed.
+    #[inline]
     pub fn decode(from: &[u8; RECORD_BYTES]) -> Self {
         Self {
             head: EntryHead {
@@ -61,6 +62,11 @@ impl EntryRecord {
             payload_crc: u32_at(from, 12),
         }
     }
+}
+
+#[inline]
+fn pair(first: u32, second: u32) -> u64 {
+    u64::from(first) | u64::from(second) << 32
 }
 
 #[cfg(test)]
@@ -82,8 +88,7 @@ mod tests {
             payload_bytes: 0x3132_3334,
             payload_crc: 0x4142_4344,
         };
-        let mut bytes = [0xff; RECORD_BYTES];
-        record.encode(&mut bytes);
+        let bytes = record.to_bytes();
         assert_eq!(
             hex(&bytes),
             "0201000004030201343332314443424118171615141312\

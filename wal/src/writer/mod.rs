@@ -19,7 +19,7 @@ use model::{Lsn, SpaceUse};
 
 use crate::buffer::AlignedBuffer;
 use crate::config::ENTRY_PAYLOAD_BYTES_MAX;
-use crate::crc::Joiner;
+use crate::crc::{Joiner, START_BYTES};
 use crate::device::DeviceError;
 use crate::fold::EntryHead;
 use crate::format::block;
@@ -164,14 +164,28 @@ impl Wal {
         Lsn(lsn)
     }
 
-    fn make_room_in_group(&mut self, payload_bytes: usize) {
+    /// The same of a payload that is the little-endian bytes of `start` and then `rest`, where the CRC32C of `rest` without its
+    /// first `MORE` bytes (1 to 7) has been found to be `crc`: the way of small entries in numbers.
+    pub fn append_joined<const MORE: usize>(
+        &mut self,
+        head: &EntryHead,
+        start: u128,
+        rest: &[u8],
+        crc: u32,
+    ) -> Lsn {
+        self.make_room_in_group(START_BYTES + rest.len());
         let writer = &mut self.writer;
-        let limit = writer.group_bytes.min(writer.rest.len());
-        let need = writer.open.padded_bytes(payload_bytes, 1, writer.unit);
-        if need <= limit && (!writer.open.is_empty() || writer.rest.len() >= CHUNK_REST_MIN) {
-            return;
+        let lsn = writer.next_lsn;
+        writer.next_lsn += 1;
+        writer.open.add_joined::<MORE>(&mut writer.rest, lsn, head, start, (rest, crc));
+        Lsn(lsn)
+    }
+
+    #[inline]
+    fn make_room_in_group(&mut self, payload_bytes: usize) {
+        if !self.writer.open.has_room(payload_bytes) {
+            self.start_group(payload_bytes);
         }
-        self.start_group(payload_bytes);
     }
 
     #[cold]
@@ -182,11 +196,14 @@ impl Wal {
                 && (alone + 2 * self.unit) as u64 <= self.config.segment_bytes,
             "an entry of {payload_bytes} bytes is too large for this log"
         );
-        self.writer.close_group();
-        if self.writer.rest.len() < alone.max(CHUNK_REST_MIN) {
-            self.writer.rest = AlignedBuffer::zeroed(0);
-            self.writer.rest = self.chunks.take(alone.max(CHUNK_REST_MIN), &mut self.tail);
+        let writer = &mut self.writer;
+        writer.close_group();
+        if writer.rest.len() < alone.max(CHUNK_REST_MIN) {
+            writer.rest = AlignedBuffer::zeroed(0);
+            writer.rest = self.chunks.take(alone.max(CHUNK_REST_MIN), &mut self.tail);
         }
+        // An entry larger than that is a group alone.
+        writer.open.begin(writer.group_bytes.min(writer.rest.len()) & !(writer.unit - 1));
     }
 
     /// The last entry appended.

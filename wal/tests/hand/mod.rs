@@ -8,7 +8,7 @@ use corelane_wal::crc::crc32c;
 use corelane_wal::device::sim::Image;
 use corelane_wal::format::block::{BlockHeader, HEADER_BYTES, padded_bytes};
 use corelane_wal::format::checkpoint::{CheckpointHeader, CheckpointTrailer};
-use corelane_wal::format::entry::{EntryRecord, RECORD_BYTES};
+use corelane_wal::format::entry::EntryRecord;
 use corelane_wal::format::footer::{
     FooterBody, FooterTrailer, IndexEntry, StreamRecord, TRAILER_BYTES,
 };
@@ -177,9 +177,7 @@ impl HandLog {
                 payload_bytes: entry.payload.len() as u32,
                 payload_crc: crc32c(&entry.payload),
             };
-            let mut to = [0; RECORD_BYTES];
-            record.encode(&mut to);
-            bytes.extend_from_slice(&to);
+            bytes.extend_from_slice(&record.to_bytes());
         }
         let header = BlockHeader {
             shard: SHARD,

@@ -1,9 +1,11 @@
 //! Publishes that came in a row on one connection, taken at once: each for itself would look the
 //! connection, the shard and its log up anew, which costs more than a small message does.
 
+use model::PartitionHandle;
 use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::{
-    BATCHES_AT, FrameHeader, ProduceHead, WholePublish, check_whole_batch, kind, whole_publish,
+    BATCHES_AT, FrameHeader, PRODUCE_HEAD_BYTES, ProduceHead, WholePublish, check_whole_batch,
+    kind, whole_publish,
 };
 use shards::PlainBatch;
 use smallvec::SmallVec;
@@ -14,12 +16,7 @@ use super::{Core, ShardSlot};
 use crate::bounds::{RUN_FRAME_BYTES_MAX, RUN_PUBLISHES_MAX};
 use crate::connection::Input;
 use crate::message::{ConnectionId, Origin};
-use crate::shard::{ProduceTerms, ShardHost};
-
-/// As they lie in the receive buffer, not checked yet.
-type InARow<'a> = SmallVec<[WholePublish<'a>; RUN_PUBLISHES_MAX]>;
-/// Checked.
-type Publishes<'a> = SmallVec<[(Origin, PlainBatch<'a>); RUN_PUBLISHES_MAX]>;
+use crate::shard::{ProduceTerms, RunPublish, ShardHost};
 
 /// What became of the publishes at the front.
 pub(super) enum Run {
@@ -51,44 +48,58 @@ impl Core {
         };
         let received_ns = connection.unparsed_since_ns;
         let room = (self.config.in_flight_bytes_max + 1).saturating_sub(connection.in_flight_bytes);
-        let in_a_row = in_a_row(received, room, share);
-        let [first, _, ..] = &in_a_row[..] else { return Run::Alone(1) };
+        let Some(row) = Row::begin(received, room, share) else { return Run::Alone(1) };
+        let Row { first, head, .. } = row;
         let terms = ProduceTerms {
             origin: Origin { connection: id, correlation: first.correlation, cost: first.length },
-            partition: first.head.handle,
-            ack: first.head.ack,
-            deadline_ms: first.head.deadline_ms,
+            partition: head.handle,
+            ack: head.ack,
+            deadline_ms: head.deadline_ms,
             received_ns,
         };
         let Some(slot) = self.slot_with_room(&terms) else { return Run::Alone(1) };
-        let publishes = checked(id, &in_a_row);
-        if publishes.len() < 2 {
-            return Run::Alone(1);
-        }
-        let (clock, out) = (&self.clock, &mut self.out);
-        match guarded(&mut self.shards[slot], |host| {
-            host.produce_run(clock, &terms, &publishes, out)
-        }) {
-            Some(false) => return Run::Alone(publishes.len()),
-            Some(true) => {}
-            None => {
-                for (origin, _) in &publishes {
-                    self.out.reject(*origin, panicked_rejection());
-                }
-            }
-        }
-        let bytes: usize = publishes.iter().map(|(origin, _)| origin.cost as usize).sum();
-        let work = publishes.iter().map(|(origin, _)| work::of_publish(origin.cost)).sum();
-        let messages: u64 = publishes.iter().map(|(_, batch)| u64::from(batch.records())).sum();
-        self.counters.messages_in += messages;
+        let (bytes, work) = match self.take(row, &terms, slot) {
+            Ok(taken) => taken,
+            Err(frames) => return Run::Alone(frames),
+        };
         if let Some(connection) = self.connections.get_mut(id) {
             connection.in_flight_bytes += bytes;
             // The next frame has its own time.
             connection.partial_since_ns = 0;
         }
-        drop((publishes, in_a_row));
         input.consume(bytes);
         Run::Taken(work)
+    }
+
+    /// Checks a row and hands it to its shard. Returns its bytes and the work it was; an error: how
+    /// many frames have to be taken alone.
+    fn take(
+        &mut self,
+        row: Row<'_>,
+        terms: &ProduceTerms,
+        slot: usize,
+    ) -> Result<(usize, Work), usize> {
+        // Stays where it is: it is some KiB.
+        let run = row.checked();
+        if run.publishes.len() < 2 {
+            return Err(1);
+        }
+        let (clock, out) = (&self.clock, &mut self.out);
+        match guarded(&mut self.shards[slot], |host| {
+            host.produce_run(clock, terms, &run.publishes, out)
+        }) {
+            Some(false) => return Err(run.publishes.len()),
+            Some(true) => {}
+            None => {
+                for RunPublish { correlation, cost, .. } in &run.publishes {
+                    let (correlation, cost) = (*correlation, *cost);
+                    let origin = Origin { correlation, cost, ..terms.origin };
+                    self.out.reject(origin, panicked_rejection());
+                }
+            }
+        }
+        self.counters.messages_in += run.messages;
+        Ok((run.bytes, run.work))
     }
 
     /// The place of the shard if it is this core's, served, and takes publishes now.
@@ -106,36 +117,86 @@ impl Core {
 
 /// The publishes at the front that ask for the same: at most [`RUN_PUBLISHES_MAX`], until `room` bytes
 /// or `share` are used up.
-fn in_a_row(received: &[u8], room: usize, share: Work) -> InARow<'_> {
-    let mut found = InARow::new();
-    let (mut bytes, mut work) = (0, 0);
-    while found.len() < RUN_PUBLISHES_MAX && bytes < room && work < share {
-        let next = whole_publish(&received[bytes..]).filter(|next| {
-            let first = found.first().unwrap_or(next);
-            next.length <= RUN_FRAME_BYTES_MAX
-                && !next.is_numbered()
-                && asks_the_same(&first.head, &next.head)
-        });
-        let Some(next) = next else { break };
-        bytes += next.length as usize;
-        work += work::of_publish(next.length);
-        found.push(next);
-    }
-    found
+#[derive(Clone)]
+struct Row<'a> {
+    received: &'a [u8],
+    room: usize,
+    share: Work,
+    first: WholePublish<'a>,
+    /// The first one's.
+    head: ProduceHead,
+    /// The last one's, and the partition it names.
+    last: (&'a [u8; PRODUCE_HEAD_BYTES], PartitionHandle),
+    /// Of those that were gone through.
+    count: usize,
+    bytes: usize,
+    work: Work,
 }
 
-/// Those of `in_a_row` before the first with something wrong.
-fn checked<'a>(connection: ConnectionId, in_a_row: &[WholePublish<'a>]) -> Publishes<'a> {
-    let mut checked = Publishes::new();
-    for publish in in_a_row {
-        let WholePublish { correlation, length, head, batch } = *publish;
-        let header = check_whole_batch(batch).ok();
-        let Some(batch) = header.and_then(|h| PlainBatch::new(head.handle, &h, batch)) else {
-            break;
-        };
-        checked.push((Origin { connection, correlation, cost: length }, batch));
+/// Those of a row before the first with something wrong, and what they are together.
+#[derive(Default)]
+struct Checked<'a> {
+    publishes: SmallVec<[RunPublish<'a>; RUN_PUBLISHES_MAX]>,
+    bytes: usize,
+    work: Work,
+    messages: u64,
+}
+
+impl<'a> Row<'a> {
+    /// `None` unless there are two at least. No checksum is gone through.
+    fn begin(received: &'a [u8], room: usize, share: Work) -> Option<Self> {
+        let first = whole_publish(received)?;
+        let head = first.read_head()?;
+        let last = (first.head, head.handle);
+        let row = Self { received, room, share, first, head, last, count: 0, bytes: 0, work: 0 };
+        row.clone().nth(1).map(|_| row)
     }
-    checked
+
+    fn checked(self) -> Checked<'a> {
+        let mut checked = Checked::default();
+        for (publish, partition) in self {
+            let header = check_whole_batch(publish.batch).ok();
+            let batch =
+                header.and_then(|header| PlainBatch::new(partition, &header, publish.batch));
+            let Some(batch) = batch else { break };
+            let WholePublish { correlation, length: cost, .. } = publish;
+            checked.bytes += cost as usize;
+            checked.work += work::of_publish(cost);
+            checked.messages += u64::from(batch.records());
+            checked.publishes.push(RunPublish { correlation, cost, batch });
+        }
+        checked
+    }
+
+    /// The partition that `next` is for, if it asks for what the first does.
+    #[inline]
+    fn partition_of(&mut self, next: &WholePublish<'a>) -> Option<PartitionHandle> {
+        if self.last.0 != next.head {
+            let head = next.read_head().filter(|head| asks_the_same(&self.head, head))?;
+            self.last = (next.head, head.handle);
+        }
+        Some(self.last.1)
+    }
+}
+
+impl<'a> Iterator for Row<'a> {
+    type Item = (WholePublish<'a>, PartitionHandle);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.count >= RUN_PUBLISHES_MAX || self.bytes >= self.room || self.work >= self.share {
+            return None;
+        }
+        let next = whole_publish(&self.received[self.bytes..])?;
+        if next.length > RUN_FRAME_BYTES_MAX || next.is_numbered() {
+            return None;
+        }
+        let partition = self.partition_of(&next)?;
+        self.count += 1;
+        self.bytes += next.length as usize;
+        self.work += work::of_publish(next.length);
+        Some((next, partition))
+    }
 }
 
 /// Whether one answer to "which level, by when" is right for both: the topic's own level needs the
@@ -149,7 +210,7 @@ fn asks_the_same(first: &ProduceHead, next: &ProduceHead) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::{AckLevel, CoreId, PartitionHandle, ShardId, StreamId, TopicId};
+    use model::{AckLevel, PartitionHandle, ShardId, StreamId, TopicId};
     use protocol::{BatchBuilder, Producer, put_produce_head};
 
     use super::*;
@@ -179,7 +240,12 @@ mod tests {
     fn row(heads: &[ProduceHead]) -> usize {
         let small = batch(100, None);
         let frames = heads.iter().enumerate().map(|(at, head)| publish(at as u64, *head, &small));
-        in_a_row(&frames.collect::<Vec<_>>().concat(), MANY, Work::MAX).len()
+        count(&frames.collect::<Vec<_>>().concat(), MANY, Work::MAX)
+    }
+
+    /// 0 where there are not two.
+    fn count(received: &[u8], room: usize, share: Work) -> usize {
+        Row::begin(received, room, share).map_or(0, Iterator::count)
     }
 
     #[test]
@@ -190,7 +256,7 @@ mod tests {
         assert_eq!(row(&[usual, head(2, 0, durable, 0), usual]), 3, "other partitions");
         assert_eq!(row(&[usual, usual, head(1, 1, durable, 0), usual]), 2, "another shard");
         assert_eq!(row(&[usual, usual, head(1, 0, durable, 9), usual]), 2, "another deadline");
-        assert_eq!(row(&[usual, head(1, 0, Some(AckLevel::Memory), 0)]), 1, "another level");
+        assert_eq!(row(&[usual, head(1, 0, Some(AckLevel::Memory), 0)]), 0, "another level");
         let own_level = head(1, 0, None, 0);
         assert_eq!(row(&[own_level, own_level, head(2, 0, None, 0)]), 2, "the topic's own level");
         assert_eq!(row(&[usual; 200]), RUN_PUBLISHES_MAX);
@@ -206,13 +272,13 @@ mod tests {
         let large = publish(3, head, &batch(RUN_FRAME_BYTES_MAX as usize, None));
         for last in [&numbered, &large, &small[..small.len() - 1].to_vec(), &vec![0; 100]] {
             let received = [&small[..], &small, last].concat();
-            assert_eq!(in_a_row(&received, MANY, Work::MAX).len(), 2);
+            assert_eq!(count(&received, MANY, Work::MAX), 2);
         }
         let four = small.repeat(4);
-        assert_eq!(in_a_row(&four, small.len() + 1, Work::MAX).len(), 2, "bytes in flight");
-        assert_eq!(in_a_row(&four, 0, Work::MAX).len(), 0);
-        assert_eq!(in_a_row(&four, MANY, 3).len(), 3, "the connection's share of the turn");
-        assert_eq!(in_a_row(&four[..four.len() - 1], MANY, Work::MAX).len(), 3, "not yet whole");
+        assert_eq!(count(&four, small.len() + 1, Work::MAX), 2, "bytes in flight");
+        assert_eq!(count(&four, 0, Work::MAX), 0);
+        assert_eq!(count(&four, MANY, 3), 3, "the connection's share of the turn");
+        assert_eq!(count(&four[..four.len() - 1], MANY, Work::MAX), 3, "not yet whole");
     }
 
     #[test]
@@ -222,12 +288,11 @@ mod tests {
         *spoiled.last_mut().unwrap() ^= 1;
         let good = batch(100, None);
         let frames = [&good, &good, &spoiled, &good].map(|batch| publish(1, head, batch)).concat();
-        let row = in_a_row(&frames, MANY, Work::MAX);
-        assert_eq!(row.len(), 4);
-        let id = ConnectionId { core: CoreId(0), index: 0, generation: 0 };
-        let publishes = checked(id, &row);
-        assert_eq!(publishes.len(), 2);
-        let (origin, batch) = publishes[0];
-        assert_eq!((origin.cost as usize, batch.records()), (frames.len() / 4, 1));
+        assert_eq!(count(&frames, MANY, Work::MAX), 4);
+        let checked = Row::begin(&frames, MANY, Work::MAX).unwrap().checked();
+        assert_eq!((checked.publishes.len(), checked.messages, checked.work), (2, 2, 2));
+        assert_eq!(checked.bytes, frames.len() / 2);
+        let RunPublish { correlation, cost, batch } = checked.publishes[0];
+        assert_eq!((correlation, cost as usize, batch.records()), (1, frames.len() / 4, 1));
     }
 }

@@ -32,6 +32,15 @@ pub struct ProduceTerms {
     pub received_ns: u64,
 }
 
+/// One of a run of publishes: what it does not share with the others.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPublish<'a> {
+    pub correlation: u64,
+    /// What it counts in flight, bytes.
+    pub cost: u32,
+    pub batch: PlainBatch<'a>,
+}
+
 /// A publish of another core that waits for room in the log's backlog.
 #[derive(Debug)]
 pub struct WaitingProduce {
@@ -91,32 +100,32 @@ impl ShardHost {
         &mut self,
         clock: &Clock,
         terms: &ProduceTerms,
-        publishes: &[(Origin, PlainBatch<'_>)],
+        publishes: &[RunPublish<'_>],
         out: &mut Outbox,
     ) -> bool {
         let ack = terms.ack.map_or_else(|| self.engine.default_ack(terms.partition), Ok);
         let Ok(ack) = ack else { return false };
         let mut offsets = std::mem::take(&mut self.run_offsets);
-        let batches = publishes.iter().map(|(_, batch)| batch);
+        let batches = publishes.iter().map(|publish| &publish.batch);
         let mut journal = LogJournal(&mut self.wal);
         let appended =
             self.engine.produce_run(clock.unix_ms(), batches, &mut offsets, &mut journal);
         if let Ok(appended) = appended {
             self.times.appended(terms.received_ns, publishes.len() as u32);
             let deadline_ns = clock.deadline_ns(terms.deadline_ms);
-            let mut lsn = appended.first_lsn;
-            for ((origin, batch), base_offset) in publishes.iter().zip(&offsets) {
-                let run = AckRun {
-                    connection: origin.connection,
-                    first_correlation: origin.correlation,
-                    count: 1,
-                    base_offset: *base_offset,
-                    records: batch.records(),
-                    time_ms: appended.time_ms,
-                    cost: origin.cost,
-                };
+            let one_by_one = publishes.iter().zip(&offsets).map(|(publish, base_offset)| AckRun {
+                connection: terms.origin.connection,
+                first_correlation: publish.correlation,
+                count: 1,
+                base_offset: *base_offset,
+                records: publish.batch.records(),
+                time_ms: appended.time_ms,
+                cost: publish.cost,
+            });
+            let mut lsn = Lsn(appended.first_lsn.0 - 1);
+            for run in joined(one_by_one) {
+                lsn.0 += u64::from(run.count);
                 self.answer_when(ack, lsn, deadline_ns, run, out);
-                lsn = lsn.next();
             }
         }
         self.run_offsets = offsets;
@@ -349,6 +358,16 @@ impl ShardHost {
             refuse(waiting, rejection, out);
         }
     }
+}
+
+/// Those that carry one another on as one.
+fn joined(runs: impl Iterator<Item = AckRun>) -> impl Iterator<Item = AckRun> {
+    let mut runs = runs.peekable();
+    std::iter::from_fn(move || {
+        let mut run = runs.next()?;
+        while runs.next_if(|next| run.join(next)).is_some() {}
+        Some(run)
+    })
 }
 
 fn refuse(waiting: Waiting, rejection: &Rejection, out: &mut Outbox) {

@@ -21,14 +21,14 @@ mod turns;
 
 use std::collections::VecDeque;
 
-pub use acks::{BatchSlices, ProduceTerms};
+pub use acks::{BatchSlices, ProduceTerms, RunPublish};
 pub use device::{DiskState, RingDevice};
 use model::reply::{ShardHealth, ShardStatus};
 use model::{EntryHead, ErrorCode, Lsn, Rejection, ShardId, SpaceUse};
 pub use open::{OpenShard, open_shard};
 pub use requests::send_answer;
 use ring::{Completion as RingCompletion, Ring};
-use shards::{Engine, Journal, Room};
+use shards::{Engine, Journal, Room, UNCOVERED_BYTES};
 use wal::Wal;
 
 use crate::clock::Clock;
@@ -100,6 +100,10 @@ impl Journal for LogJournal<'_> {
         crc: u32,
     ) -> Lsn {
         self.0.append_covered(head, payload, covered_bytes, crc)
+    }
+
+    fn append_whole_batch(&mut self, head: &EntryHead, start: u128, rest: &[u8], crc: u32) -> Lsn {
+        self.0.append_joined::<UNCOVERED_BYTES>(head, start, rest, crc)
     }
 
     fn room(&self, payload_bytes: usize, space_use: SpaceUse) -> Room {

@@ -37,7 +37,18 @@ pub struct AckRun {
 }
 
 impl AckRun {
-    /// Whether `next` carries this run on.
+    /// Takes `next` in if it carries this run on. Returns whether it does.
+    #[inline]
+    pub fn join(&mut self, next: &Self) -> bool {
+        let goes_on = self.continues_with(next);
+        if goes_on {
+            self.count += next.count;
+            self.cost += next.cost;
+        }
+        goes_on
+    }
+
+    #[inline]
     fn continues_with(&self, next: &Self) -> bool {
         self.connection == next.connection
             && self.first_correlation.wrapping_add(u64::from(self.count)) == next.first_correlation
@@ -46,6 +57,7 @@ impl AckRun {
             && self.base_offset + u64::from(self.count) * u64::from(self.records)
                 == next.base_offset
             && self.cost.checked_add(next.cost).is_some()
+            && self.count.checked_add(next.count).is_some()
     }
 }
 
@@ -75,10 +87,8 @@ impl Pending {
             && let Some(Entry { waiting: Waiting::Ack(run), lsn: last, deadline_ns: until }) =
                 self.entries.back_mut()
             && *until == deadline_ns
-            && run.continues_with(next)
+            && run.join(next)
         {
-            run.count += 1;
-            run.cost += next.cost;
             *last = lsn;
             return;
         }
