@@ -8,6 +8,7 @@ use model::limits::BATCH_BYTES_MAX;
 use protocol::Codec;
 
 use crate::error::{CompressionError, Error};
+use crate::record::SECTION_BYTES_MAX;
 
 /// How many times its packed size a section may unpack to...
 const UNPACKED_RATIO_MAX: usize = 1_000;
@@ -21,7 +22,7 @@ const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 23..=30;
 /// What one compressed batch may cost its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnpackLimits {
-    /// The most that its records may unpack to, bytes. Default: 64 MiB.
+    /// The most that its records may unpack to, bytes: under 4 GiB. Default: 64 MiB.
     pub unpacked_bytes_max: usize,
     /// The largest window that a Zstandard frame may ask for: a power of two from 8 MiB to 1 GiB.
     /// It is reserved, but memory is only taken as records unpack into it. Default: 128 MiB, which
@@ -38,6 +39,10 @@ impl Default for UnpackLimits {
 impl UnpackLimits {
     /// What is wrong with them, if anything is.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.unpacked_bytes_max > SECTION_BYTES_MAX {
+            let problem = "at most 4294967295 is allowed";
+            return Err(Error::InvalidOption { option: "unpacked_bytes_max", problem });
+        }
         let window = self.window_bytes_max;
         if window.is_power_of_two() && ZSTD_WINDOW_LOGS.contains(&window.ilog2()) {
             return Ok(());

@@ -1,38 +1,82 @@
 //! A received record: slices of the buffer it was received in.
 
-use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{Offset, TopicName};
 use protocol::{Headers, RecordRef};
-
-/// Where a header's name and value lie.
-pub(crate) type HeaderRange = (Range<usize>, Option<Range<usize>>);
 
 /// One record, as a consumer gets it. Key, value and headers are slices of the receive buffer
 /// (or of the unpacked batch), which stays in memory while a record of it lives: keep what you
 /// need, copied, when you keep it for long.
 #[derive(Clone, Debug)]
 pub struct Record {
+    batch: Arc<OpenedBatch>,
+    offset: Offset,
+    timestamp_ms: i64,
+    key: Option<Part>,
+    value: Option<Part>,
+    headers: Part,
+    headers_count: u32,
+}
+
+/// What the records of a batch have in common.
+#[derive(Debug)]
+pub(crate) struct OpenedBatch {
     pub(crate) topic: TopicName,
     pub(crate) partition: u32,
-    pub(crate) offset: Offset,
-    pub(crate) timestamp_ms: i64,
-    /// The record section of the batch.
+    /// Uncompressed; at most [`SECTION_BYTES_MAX`].
     pub(crate) section: Bytes,
-    pub(crate) key: Option<Range<usize>>,
-    pub(crate) value: Option<Range<usize>>,
-    /// Each name and value.
-    pub(crate) headers: Box<[HeaderRange]>,
+}
+
+/// What places in a record section are counted up to.
+pub(crate) const SECTION_BYTES_MAX: usize = u32::MAX as usize;
+
+/// Where a part of a record lies in the record section, bytes.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    start: u32,
+    length: u32,
+}
+
+impl Part {
+    /// Of `part`, a slice of `section`.
+    fn of(section: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr().addr() - section.as_ptr().addr();
+        Self { start: start as u32, length: part.len() as u32 }
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        let start = self.start as usize;
+        start..start + self.length as usize
+    }
 }
 
 impl Record {
+    /// `record` is one of `batch`'s section.
+    pub(crate) fn new(
+        batch: &Arc<OpenedBatch>,
+        (base_offset, base_timestamp_ms): (Offset, i64),
+        record: RecordRef<'_>,
+    ) -> Self {
+        let section = &*batch.section;
+        Self {
+            batch: batch.clone(),
+            offset: base_offset.saturating_add(record.offset_delta.into()),
+            timestamp_ms: base_timestamp_ms.wrapping_add(record.timestamp_delta),
+            key: record.key.map(|key| Part::of(section, key)),
+            value: record.value.map(|value| Part::of(section, value)),
+            headers: Part::of(section, record.headers.as_bytes()),
+            headers_count: record.headers.len() as u32,
+        }
+    }
+
     pub fn topic(&self) -> &TopicName {
-        &self.topic
+        &self.batch.topic
     }
 
     pub fn partition(&self) -> u32 {
-        self.partition
+        self.batch.partition
     }
 
     pub fn offset(&self) -> Offset {
@@ -45,64 +89,26 @@ impl Record {
     }
 
     pub fn key(&self) -> Option<&[u8]> {
-        self.key.clone().map(|range| &self.section[range])
+        self.key.map(|part| &self.batch.section[part.range()])
     }
 
     pub fn value(&self) -> Option<&[u8]> {
-        self.value.clone().map(|range| &self.section[range])
+        self.value.map(|part| &self.batch.section[part.range()])
     }
 
     /// The key as a reference-counted slice, for those who hand it on. Nothing is copied.
     pub fn key_bytes(&self) -> Option<Bytes> {
-        self.key.clone().map(|range| self.section.slice(range))
+        self.key.map(|part| self.batch.section.slice(part.range()))
     }
 
     /// The value as a reference-counted slice, for those who hand it on. Nothing is copied.
     pub fn value_bytes(&self) -> Option<Bytes> {
-        self.value.clone().map(|range| self.section.slice(range))
+        self.value.map(|part| self.batch.section.slice(part.range()))
     }
 
     /// Name and value of each header, in the producer's order.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
-        self.headers.iter().map(|(name, value)| {
-            // The name was checked when the record was read.
-            let name = std::str::from_utf8(&self.section[name.clone()]).unwrap_or_default();
-            (name, value.clone().map(|range| &self.section[range]))
-        })
-    }
-}
-
-/// Where `part`, a slice of `section`, lies in it.
-pub(crate) fn range_in(section: &Bytes, part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr() - section.as_ptr().addr();
-    start..start + part.len()
-}
-
-/// The ranges of a record's headers.
-pub(crate) fn header_ranges(section: &Bytes, headers: Headers<'_>) -> Box<[HeaderRange]> {
-    headers
-        .map(|(name, value)| {
-            (range_in(section, name.as_bytes()), value.map(|value| range_in(section, value)))
-        })
-        .collect()
-}
-
-impl Record {
-    pub(crate) fn new(
-        (topic, partition): (&TopicName, u32),
-        (base_offset, base_timestamp_ms): (Offset, i64),
-        section: &Bytes,
-        record: RecordRef<'_>,
-    ) -> Self {
-        Self {
-            topic: topic.clone(),
-            partition,
-            offset: base_offset.saturating_add(record.offset_delta.into()),
-            timestamp_ms: base_timestamp_ms.wrapping_add(record.timestamp_delta),
-            section: section.clone(),
-            key: record.key.map(|key| range_in(section, key)),
-            value: record.value.map(|value| range_in(section, value)),
-            headers: header_ranges(section, record.headers),
-        }
+        // They were checked when the record was read.
+        Headers::of(&self.batch.section[self.headers.range()], self.headers_count)
     }
 }

@@ -294,6 +294,19 @@ pub struct Headers<'a> {
     count: u32,
 }
 
+impl<'a> Headers<'a> {
+    /// The headers that lie in `bytes`, which are what [`Self::as_bytes`] gave of `count` headers. Of other
+    /// bytes those come that can be read.
+    pub fn of(bytes: &'a [u8], count: u32) -> Self {
+        Self { bytes, count }
+    }
+
+    /// Where those that were not given out yet lie.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, Option<&'a [u8]>);
 

@@ -3,6 +3,7 @@
 //! Knows correlation ids and subscriptions, not topics: who talks to which server is decided in
 //! `routes`. A connection that fails stays failed; all that waited on it is told.
 
+mod inbox;
 mod outbox;
 mod reader;
 mod state;
@@ -11,23 +12,19 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::{PartitionHandle, Rejection, Reply, Request, StartPosition};
-use protocol::{FetchHead, FrameHeader, Hello, HelloReply, PROTOCOL_VERSION, ProduceHead, kind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use protocol::{FetchHead, Hello, HelloReply, PROTOCOL_VERSION, ProduceHead, kind};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::inbox::Inbox;
 pub(crate) use self::state::{BatchAck, Event, Slot};
 use self::state::{Pending, Shared};
 use crate::error::Error;
 
-/// What the receive buffer grows by at least, bytes.
-const READ_BYTES: usize = 64 * 1024;
-/// Room made for a frame on its header's word, bytes; beyond it as much again as has come. Most deliveries
-/// fit.
-const TRUSTED_BYTES: usize = 1024 * 1024;
 /// How long a request may wait over its own deadline for the server's word on it.
 pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
@@ -82,16 +79,16 @@ impl Connection {
         })?;
         stream.write_all(&out).await.map_err(connect)?;
 
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        let bad = |source| Error::Protocol { address: address.to_owned(), source };
+        let mut inbox = Inbox::new();
         let (header, body) = loop {
-            if let Some(frame) = take_frame(&mut buffer, address)? {
+            if let Some(frame) = inbox.take().map_err(bad)? {
                 break frame;
             }
-            if stream.read_buf(&mut buffer).await.map_err(connect)? == 0 {
+            if inbox.receive(&mut stream).await.map_err(connect)? == 0 {
                 return Err(Error::lost(address, "the server closed it during the handshake"));
             }
         };
-        let bad = |source| Error::Protocol { address: address.to_owned(), source };
         if header.kind == kind::GO_AWAY {
             // It stops, or sends its clients away, and was so before it read the hello.
             let away = protocol::parse_go_away(&body).map_err(|error| bad(error.into()))?;
@@ -107,7 +104,7 @@ impl Connection {
 
         let (read_half, write_half) = stream.into_split();
         let shared = Arc::new(Shared::new(address));
-        let reader = tokio::spawn(reader::run(shared.clone(), read_half, buffer));
+        let reader = tokio::spawn(reader::run(shared.clone(), read_half, inbox));
         let write_half = Arc::new(write_half);
         shared.set_socket(reader.abort_handle(), write_half.clone());
         tokio::spawn(writer::run(shared.clone(), write_half));
@@ -217,24 +214,6 @@ impl Connection {
     /// Ends a subscription without waiting for the server's word.
     pub(crate) fn unsubscribe(&self, subscription: u32) {
         self.guard.shared.unsubscribe(subscription);
-    }
-}
-
-/// The first whole frame of `buffer`, taken out of it; makes room for more of one that is not whole yet.
-fn take_frame(buffer: &mut BytesMut, address: &str) -> Result<Option<(FrameHeader, Bytes)>, Error> {
-    let bad = |source| Error::Protocol { address: address.to_owned(), source };
-    match protocol::next_frame(buffer).map_err(bad)? {
-        Some((header, length)) => {
-            let mut frame = buffer.split_to(length).freeze();
-            bytes::Buf::advance(&mut frame, protocol::FRAME_HEADER_BYTES);
-            Ok(Some((header, frame)))
-        }
-        None => {
-            let header = buffer.first_chunk().and_then(|bytes| FrameHeader::parse(bytes).ok());
-            let missing = header.map_or(0, |header| header.length as usize - buffer.len());
-            buffer.reserve(missing.min(buffer.len().max(TRUSTED_BYTES)).max(READ_BYTES));
-            Ok(None)
-        }
     }
 }
 

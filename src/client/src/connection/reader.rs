@@ -4,18 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::{Rejection, Reply};
 use protocol::{
     DELIVER_HEAD_BYTES, DeliverHead, FETCH_HEAD_BYTES, FetchHead, FrameError, FrameHeader,
     ProduceAck, kind,
 };
-use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::inbox::Inbox;
 use super::state::{Pending, Shared};
-use super::take_frame;
 use crate::error::Error;
 
 /// How often it is looked whether the server has said anything. One timer for all that comes: to set
@@ -26,9 +25,13 @@ const SILENT_LOOKS_ASK: u32 = 3;
 /// ...and after which it counts as dead.
 const SILENT_LOOKS_MAX: u32 = 6;
 
+/// Deliveries after which the reader steps back: who consumes them finds them in the processor's cache, and is
+/// done with the buffer when it is wanted again.
+const YIELD_BYTES: usize = 64 * 1024;
+
 /// Ends by closing the connection.
-pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedReadHalf, mut buffer: BytesMut) {
-    let error = match read_frames(&shared, &mut half, &mut buffer).await {
+pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedReadHalf, mut inbox: Inbox) {
+    let error = match read_frames(&shared, &mut half, &mut inbox).await {
         Err(error) => error,
         Ok(()) => Error::lost(shared.address(), "the server closed it"),
     };
@@ -38,28 +41,34 @@ pub(super) async fn run(shared: Arc<Shared>, mut half: OwnedReadHalf, mut buffer
 async fn read_frames(
     shared: &Shared,
     half: &mut OwnedReadHalf,
-    buffer: &mut BytesMut,
+    inbox: &mut Inbox,
 ) -> Result<(), Error> {
     let mut looks = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_looks = 0;
+    let bad = |source| Error::Protocol { address: shared.address().to_owned(), source };
     loop {
-        while let Some((header, body)) = take_frame(buffer, shared.address())? {
-            dispatch(shared, &header, body).map_err(|source| Error::Protocol {
-                address: shared.address().to_owned(),
-                source,
-            })?;
+        let mut delivered_bytes = 0;
+        while let Some((header, body)) = inbox.take().map_err(bad)? {
+            if header.kind == kind::DELIVER {
+                delivered_bytes += body.len();
+            }
+            dispatch(shared, &header, body).map_err(bad)?;
         }
         shared.close_if_drained();
+        if delivered_bytes >= YIELD_BYTES {
+            tokio::task::yield_now().await;
+        }
         tokio::select! {
             biased;
-            read = half.read_buf(buffer) => match read {
+            read = inbox.receive(half) => match read {
                 Ok(0) => return Ok(()),
                 Ok(_) => silent_looks = 0,
                 Err(error) => return Err(Error::lost(shared.address(), error)),
             },
             _ = looks.tick() => {
                 silent_looks += 1;
+                inbox.shrink();
                 if silent_looks == SILENT_LOOKS_ASK {
                     shared.ping();
                 } else if silent_looks >= SILENT_LOOKS_MAX {

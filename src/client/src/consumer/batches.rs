@@ -1,5 +1,7 @@
 //! The batches of one frame, and the records in them, as slices.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::{Offset, TopicName};
 use protocol::batch::BATCH_HEADER_BYTES;
@@ -7,10 +9,11 @@ use protocol::{BatchError, BatchHeader, Codec, RecordCursor, check_batch};
 
 use crate::compression::{UnpackLimits, unpack};
 use crate::error::{CompressionError, Error};
-use crate::record::Record;
+use crate::record::{OpenedBatch, Record};
 
 /// Batches one after the other, read record by record.
 pub(crate) struct Batches {
+    topic: TopicName,
     partition: u32,
     limits: UnpackLimits,
     /// The offset after all of them, as the server says.
@@ -22,40 +25,34 @@ pub(crate) struct Batches {
 
 struct Current {
     header: BatchHeader,
-    section: Bytes,
+    batch: Arc<OpenedBatch>,
     cursor: RecordCursor,
 }
 
 impl Batches {
     pub(crate) fn new(
-        partition: u32,
+        (topic, partition): (TopicName, u32),
         batches: Bytes,
         next_offset: Offset,
         limits: UnpackLimits,
     ) -> Self {
-        Self { partition, limits, next_offset, rest: batches, current: None }
+        Self { topic, partition, limits, next_offset, rest: batches, current: None }
     }
 
     /// The next record at or after `position`; `None` at the end. Every batch's checksum is
     /// checked before its first record is given out.
     ///
     /// After an error the next call goes on behind the bad batch, where that can be found.
-    pub(crate) fn next(
-        &mut self,
-        topic: &TopicName,
-        position: Offset,
-    ) -> Option<Result<Record, Error>> {
+    pub(crate) fn next(&mut self, position: Offset) -> Option<Result<Record, Error>> {
         loop {
-            if let Some(Current { header, section, cursor }) = &mut self.current {
-                let section = &*section;
+            if let Some(Current { header, batch, cursor }) = &mut self.current {
                 let base = (header.base_offset, header.base_timestamp);
-                match cursor.next(section) {
+                match cursor.next(&batch.section) {
                     Some(Ok(record)) => {
                         if base.0.saturating_add(record.offset_delta.into()) < position {
                             continue;
                         }
-                        let place = (topic, self.partition);
-                        return Some(Ok(Record::new(place, base, section, record)));
+                        return Some(Ok(Record::new(batch, base, record)));
                     }
                     Some(Err(source)) => {
                         let (partition, offset) = (self.partition, base.0);
@@ -119,7 +116,8 @@ impl Batches {
             next_offset: header.next_offset(),
             source,
         })?;
-        self.current = Some(Current { header, section, cursor: RecordCursor::new(&header) });
+        let batch = Arc::new(OpenedBatch { topic: self.topic.clone(), partition, section });
+        self.current = Some(Current { header, batch, cursor: RecordCursor::new(&header) });
         Ok(())
     }
 }
@@ -139,8 +137,8 @@ pub fn read_batches(bytes: &[u8], unpacked_bytes_max: usize) -> ReadBatches {
     let mut found = ReadBatches { records: 0, unpacked_bytes_max: 0, error: None };
     let Ok(topic) = TopicName::parse("topic") else { return found };
     let limits = UnpackLimits { unpacked_bytes_max, ..UnpackLimits::default() };
-    let mut batches = Batches::new(0, Bytes::copy_from_slice(bytes), 0, limits);
-    while let Some(record) = batches.next(&topic, 0) {
+    let mut batches = Batches::new((topic, 0), Bytes::copy_from_slice(bytes), 0, limits);
+    while let Some(record) = batches.next(0) {
         match record {
             Ok(_) => found.records += 1,
             Err(error) => {
@@ -148,10 +146,10 @@ pub fn read_batches(bytes: &[u8], unpacked_bytes_max: usize) -> ReadBatches {
                 break;
             }
         }
-        if let Some(Current { section, header, .. }) = &batches.current
+        if let Some(Current { batch, header, .. }) = &batches.current
             && Codec::of(header) != Some(Codec::None)
         {
-            found.unpacked_bytes_max = found.unpacked_bytes_max.max(section.len());
+            found.unpacked_bytes_max = found.unpacked_bytes_max.max(batch.section.len());
         }
     }
     found

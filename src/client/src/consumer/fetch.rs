@@ -132,10 +132,11 @@ impl Fetch {
                 return Err(error);
             }
         };
-        let mut batches = Batches::new(self.partition, batches, head.next_offset, self.limits);
+        let mut batches =
+            Batches::new((topic, self.partition), batches, head.next_offset, self.limits);
         let mut records: Vec<Record> = Vec::new();
         let mut next_offset = head.next_offset;
-        while let Some(record) = batches.next(&topic, self.offset) {
+        while let Some(record) = batches.next(self.offset) {
             match (record, records.last()) {
                 (Ok(record), _) => records.push(record),
                 (Err(_), Some(last)) => {

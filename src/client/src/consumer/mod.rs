@@ -240,7 +240,7 @@ impl Consumer {
         let partition = &mut self.partitions[delivered.slot.index];
         let position = partition.position.unwrap_or(0);
         let at_end = partition.is_at_end();
-        match delivered.batches.next(&self.topic, position).filter(|_| !at_end) {
+        match delivered.batches.next(position).filter(|_| !at_end) {
             Some(Ok(record)) => {
                 partition.position = Some(record.offset() + 1);
                 Some(Ok(record))
@@ -280,7 +280,8 @@ impl Consumer {
         }
         let bytes = batches.len() as u64;
         let (index, limits) = (partition.index, self.options.limits);
-        let batches = Batches::new(index, batches, head.next_offset, limits);
+        let place = (self.topic.clone(), index);
+        let batches = Batches::new(place, batches, head.next_offset, limits);
         self.current = Some(Delivered { slot, bytes, next_offset: head.next_offset, batches });
     }
 

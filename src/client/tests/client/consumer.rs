@@ -294,6 +294,11 @@ async fn a_wide_window_is_read_unless_it_is_forbidden() {
         builder.build().await.err(),
         Some(Error::InvalidOption { option: "window_bytes_max", .. })
     ));
+    let builder = client.consumer("t").unpacked_bytes_max(1 << 32);
+    assert!(matches!(
+        builder.build().await.err(),
+        Some(Error::InvalidOption { option: "unpacked_bytes_max", .. })
+    ));
 }
 
 #[tokio::test]
