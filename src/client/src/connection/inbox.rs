@@ -8,11 +8,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What is read at once at most beyond the end of a frame: it is copied when that frame fills its buffer.
+/// What is read at once beyond the end of a frame: it is copied when that frame fills its buffer.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
-/// The same behind a frame of which more than [`LARGE_BYTES`] are missing.
-const READ_AHEAD_LARGE_BYTES: usize = 8 * 1024;
-const LARGE_BYTES: usize = 256 * 1024;
+/// The same for a frame of which more than [`LARGE_BYTES`] are to come: enough for the next one's header.
+const READ_AHEAD_LARGE_BYTES: usize = 4 * 1024;
+const LARGE_BYTES: usize = 128 * 1024;
 /// Room made for a frame on its header's word; beyond it as much again as has come. Deliveries fit.
 const TRUSTED_BYTES: usize = 2 * 1024 * 1024;
 /// The least room of a buffer. Others have a multiple of it, so that they serve frames of about one size.
@@ -27,6 +27,8 @@ pub(super) struct Inbox {
     buffer: BytesMut,
     /// Room in all of the memory that `buffer` is in.
     buffer_bytes: usize,
+    /// Length of the frame that was taken last: the next one is likely to have about as much.
+    last_frame_bytes: usize,
     /// Used buffers, the oldest first; slices of them may still be in use.
     kept: VecDeque<BytesMut>,
 }
@@ -36,6 +38,7 @@ impl Inbox {
         Self {
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
             buffer_bytes: BUFFER_BYTES,
+            last_frame_bytes: 0,
             kept: VecDeque::new(),
         }
     }
@@ -45,10 +48,10 @@ impl Inbox {
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
     ) -> std::io::Result<usize> {
-        let missing = self.missing();
-        let ahead = if missing > LARGE_BYTES { READ_AHEAD_LARGE_BYTES } else { READ_AHEAD_BYTES };
-        self.make_room(missing.min(self.buffer.len().max(TRUSTED_BYTES)) + ahead);
-        stream.read_buf(&mut (&mut self.buffer).limit(missing + ahead)).await
+        let to_come = self.to_come();
+        let ahead = if to_come > LARGE_BYTES { READ_AHEAD_LARGE_BYTES } else { READ_AHEAD_BYTES };
+        self.make_room(to_come.min(self.buffer.len().max(TRUSTED_BYTES)) + ahead);
+        stream.read_buf(&mut (&mut self.buffer).limit(to_come + ahead)).await
     }
 
     /// Takes out the first frame and its body, once it is whole.
@@ -56,6 +59,7 @@ impl Inbox {
         let Some((header, length)) = protocol::next_frame(&self.buffer)? else { return Ok(None) };
         let mut frame = self.buffer.split_to(length).freeze();
         frame.advance(FRAME_HEADER_BYTES);
+        self.last_frame_bytes = length;
         Ok(Some((header, frame)))
     }
 
@@ -64,10 +68,11 @@ impl Inbox {
         self.kept.clear();
     }
 
-    /// Bytes of the first frame that have not come, as its header says; 0 without one.
-    fn missing(&self) -> usize {
+    /// Bytes of the first frame that have not come: as its header says, or as many as the last had.
+    fn to_come(&self) -> usize {
         let header = self.buffer.first_chunk().and_then(|bytes| FrameHeader::parse(bytes).ok());
-        header.map_or(0, |header| (header.length as usize).saturating_sub(self.buffer.len()))
+        let length = header.map_or(self.last_frame_bytes, |header| header.length as usize);
+        length.saturating_sub(self.buffer.len())
     }
 
     /// Room for `bytes` more: in this buffer, one that is no longer in use, or a new one.

@@ -187,7 +187,7 @@ impl Connection {
     pub(crate) async fn produce(
         &self,
         head: &ProduceHead,
-        batch: Bytes,
+        batch: &Bytes,
     ) -> Result<oneshot::Receiver<Result<BatchAck, Error>>, Error> {
         self.guard.shared.room().await;
         self.guard.shared.submit_produce(head, batch)

@@ -2,19 +2,24 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::state::{Answer, BatchAck};
 
 /// Bytes that may wait to be written before callers wait; one frame more always fits.
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Batches up to this size are copied to their frame: cheaper than handing them on one by one.
+pub(super) const COPIED_BYTES_MAX: usize = 2 * 1024;
+
 /// What waits to be written.
 #[derive(Default)]
 pub(super) struct Outbox {
     pub(super) chunks: Vec<Bytes>,
     /// Small frames gathered into one chunk, after all of `chunks`.
-    tail: Vec<u8>,
+    tail: BytesMut,
+    /// Where a frame is made.
+    frame: Vec<u8>,
     bytes: usize,
     /// Batches without acknowledgement in here: answered once written.
     pub(super) unacknowledged: Vec<Answer<BatchAck>>,
@@ -26,24 +31,33 @@ impl Outbox {
         &mut self,
         put: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let before = self.tail.len();
-        put(&mut self.tail)?;
-        self.bytes += self.tail.len() - before;
+        self.frame.clear();
+        put(&mut self.frame)?;
+        self.tail.extend_from_slice(&self.frame);
+        self.bytes += self.frame.len();
         Ok(())
     }
 
-    /// Adds bytes that are not copied.
-    pub(super) fn push(&mut self, chunk: Bytes) {
-        self.close_tail();
-        self.bytes += chunk.len();
-        self.chunks.push(chunk);
+    /// Adds the bytes that belong to the frame before: large ones are not copied.
+    pub(super) fn push(&mut self, bytes: &Bytes) {
+        self.bytes += bytes.len();
+        if bytes.len() <= COPIED_BYTES_MAX {
+            self.tail.extend_from_slice(bytes);
+        } else {
+            self.close_tail();
+            self.chunks.push(bytes.clone());
+        }
     }
 
-    /// Takes all of it out, as chunks.
+    /// Takes all of it out, as chunks. The memory of what is written by then is used for what comes next.
     pub(super) fn take(&mut self) -> Self {
-        let mut taken = std::mem::take(self);
-        taken.close_tail();
-        taken
+        self.close_tail();
+        Self {
+            chunks: std::mem::take(&mut self.chunks),
+            unacknowledged: std::mem::take(&mut self.unacknowledged),
+            bytes: std::mem::take(&mut self.bytes),
+            ..Self::default()
+        }
     }
 
     /// Puts back what could not be written, before what has come since.
@@ -63,7 +77,7 @@ impl Outbox {
 
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.tail).into());
+            self.chunks.push(self.tail.split().freeze());
         }
     }
 }

@@ -191,7 +191,7 @@ impl Shared {
     pub(super) fn submit_produce(
         &self,
         head: &ProduceHead,
-        batch: Bytes,
+        batch: &Bytes,
     ) -> Result<oneshot::Receiver<Result<BatchAck, Error>>, Error> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();

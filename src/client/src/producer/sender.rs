@@ -300,7 +300,7 @@ impl Sender {
             deadline_ms: millis_until(deadline),
             batch_count: 1,
         };
-        let answer = connection.produce(&head, batch.bytes.clone()).await?;
+        let answer = connection.produce(&head, &batch.bytes).await?;
         Ok((answer, deadline + DEADLINE_GRACE, connection.clone()))
     }
 
