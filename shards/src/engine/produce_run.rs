@@ -1,7 +1,7 @@
 //! Many publishes at once: small messages under way in numbers share what each would cost alone.
 
 use model::limits::BATCH_BYTES_MAX;
-use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection, StreamId};
+use model::{EntryHead, Lsn, Offset, PartitionHandle, Rejection};
 use protocol::batch::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::engine::Engine;
@@ -67,43 +67,28 @@ impl Engine {
         admit_run(journal)?;
         let run = AppendedRun { first_lsn: self.last_lsn.next(), time_ms: self.stamp(now_ms) };
         offsets.clear();
-        let mut batches = batches.peekable();
-        while let Some(first) = batches.next() {
-            // Neighbours of one partition are appended to it in a row.
-            let handle = first.partition;
-            let neighbours = std::iter::from_fn(|| batches.next_if(|one| one.partition == handle));
-            let all = std::iter::once(first).chain(neighbours);
-            self.append_plain(run.time_ms, handle.stream, all, offsets, journal);
-        }
-        Ok(run)
-    }
-
-    /// What [`Engine::produce`] does with a batch for which nothing can be decided any more, for
-    /// several of one partition.
-    #[inline]
-    fn append_plain<'b>(
-        &mut self,
-        time_ms: i64,
-        stream: StreamId,
-        batches: impl Iterator<Item = &'b PlainBatch<'b>>,
-        offsets: &mut Vec<Offset>,
-        journal: &mut impl Journal,
-    ) {
-        let found = self.streams.get_mut(stream);
-        let partition = found.expect("it was there before the first was written");
+        let Self { streams, undo, counters, last_lsn, .. } = self;
+        // Neighbours of one partition are appended to it in a row.
+        let mut found = None;
         for batch in batches {
-            let base_offset = partition.next_offset;
-            let records = batch.records;
+            let PlainBatch { partition: handle, records, crc, bytes } = *batch;
+            if found.as_ref().is_none_or(|(of, _)| *of != handle) {
+                found = streams.get_mut(handle.stream).map(|partition| (handle, partition));
+            }
+            let (_, partition) = found.as_mut().expect("it was there before the first was written");
+            let (base_offset, stream) = (partition.next_offset, handle.stream);
+            let time_ms = run.time_ms;
             let head =
                 EntryHead { kind: kind::BATCH, flags: 0, stream, base_offset, records, time_ms };
-            let (start, rest) = batch.bytes.split_first_chunk().expect("as long as its header");
-            let lsn = append_whole(journal, &head, start, rest, batch.crc);
-            assert_eq!(lsn, self.last_lsn.next(), "the log numbers entries unlike the engine");
-            let undo = partition.append(lsn, stream, records, batch.bytes.len() as u32);
-            let before_ms = std::mem::replace(&mut self.counters.time_ms, time_ms);
-            self.undo.push_batch(lsn, Times { before_ms, own_ms: time_ms }, undo);
-            self.last_lsn = lsn;
+            let (start, rest) = bytes.split_first_chunk().expect("as long as its header");
+            let lsn = append_whole(journal, &head, start, rest, crc);
+            assert_eq!(lsn, last_lsn.next(), "the log numbers entries unlike the engine");
+            let one = partition.append(lsn, stream, records, bytes.len() as u32);
+            let before_ms = std::mem::replace(&mut counters.time_ms, time_ms);
+            undo.push_batch(lsn, Times { before_ms, own_ms: time_ms }, one);
+            *last_lsn = lsn;
             offsets.push(base_offset);
         }
+        Ok(run)
     }
 }
