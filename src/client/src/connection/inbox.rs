@@ -50,7 +50,8 @@ impl Inbox {
     ) -> std::io::Result<usize> {
         let to_come = self.to_come();
         let ahead = if to_come > LARGE_BYTES { READ_AHEAD_LARGE_BYTES } else { READ_AHEAD_BYTES };
-        self.make_room(to_come.min(self.buffer.len().max(TRUSTED_BYTES)) + ahead);
+        let trusted = to_come.min(self.buffer.len().max(TRUSTED_BYTES));
+        self.make_room(trusted + READ_AHEAD_LARGE_BYTES, trusted + ahead);
         stream.read_buf(&mut (&mut self.buffer).limit(to_come + ahead)).await
     }
 
@@ -75,9 +76,10 @@ impl Inbox {
         length.saturating_sub(self.buffer.len())
     }
 
-    /// Room for `bytes` more: in this buffer, one that is no longer in use, or a new one.
-    fn make_room(&mut self, bytes: usize) {
-        if self.buffer.capacity() - self.buffer.len() >= bytes {
+    /// Room for `least` bytes more: in this buffer, or else for `bytes`, in one that is no longer in use or a new one.
+    fn make_room(&mut self, least: usize, bytes: usize) {
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room >= least || self.buffer.try_reclaim(bytes) {
             return;
         }
         let wanted = self.buffer.len() + bytes;
