@@ -22,7 +22,7 @@ const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 23..=30;
 /// What one compressed batch may cost its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnpackLimits {
-    /// The most that its records may unpack to, bytes: under 4 GiB. Default: 64 MiB.
+    /// The most that its records may unpack to, bytes: at most 4,294,967,295. Default: 64 MiB.
     pub unpacked_bytes_max: usize,
     /// The largest window that a Zstandard frame may ask for: a power of two from 8 MiB to 1 GiB.
     /// It is reserved, but memory is only taken as records unpack into it. Default: 128 MiB, which
@@ -40,7 +40,7 @@ impl UnpackLimits {
     /// What is wrong with them, if anything is.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.unpacked_bytes_max > SECTION_BYTES_MAX {
-            let problem = "at most 4294967295 is allowed";
+            let problem = "at most 4294967295 bytes are allowed";
             return Err(Error::InvalidOption { option: "unpacked_bytes_max", problem });
         }
         let window = self.window_bytes_max;

@@ -112,3 +112,9 @@ impl Record {
         Headers::of(&self.batch.section[self.headers.range()], self.headers_count)
     }
 }
+
+/// Records go between threads.
+const _: () = {
+    const fn between_threads<T: Send + Sync>() {}
+    between_threads::<Record>();
+};

@@ -295,8 +295,8 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// The headers that lie in `bytes`, which are what [`Self::as_bytes`] gave of `count` headers. Of other
-    /// bytes those come that can be read.
+    /// The `count` headers that lie in `bytes`, which must be what [`Self::as_bytes`] gave of as many: of other bytes
+    /// fewer may come than it says.
     pub fn of(bytes: &'a [u8], count: u32) -> Self {
         Self { bytes, count }
     }

@@ -25,8 +25,9 @@ const SILENT_LOOKS_ASK: u32 = 3;
 /// ...and after which it counts as dead.
 const SILENT_LOOKS_MAX: u32 = 6;
 
-/// Deliveries after which the reader steps back: who consumes them finds them in the processor's cache, and is
-/// done with the buffer when it is wanted again.
+/// Bytes of deliveries after which the reader steps back, for as long as the runtime has other tasks to run: who
+/// consumes them mostly finds them in the processor's cache, and is done with the buffer when it is wanted again.
+/// The answer to a fetch is one, which is waited for.
 const YIELD_BYTES: usize = 64 * 1024;
 
 /// Ends by closing the connection.
@@ -68,7 +69,7 @@ async fn read_frames(
             },
             _ = looks.tick() => {
                 silent_looks += 1;
-                inbox.shrink();
+                inbox.look();
                 if silent_looks == SILENT_LOOKS_ASK {
                     shared.ping();
                 } else if silent_looks >= SILENT_LOOKS_MAX {

@@ -363,8 +363,11 @@ impl Shared {
     }
 
     /// Hands a delivery to its consumer; one that has unsubscribed gets nothing. `false`: the
-    /// server sent more than its credit and a frame.
+    /// server sent more than its credit and a frame, or nothing, which takes no credit.
     pub(super) fn deliver(&self, head: DeliverHead, batches: Bytes) -> bool {
+        if batches.is_empty() {
+            return false;
+        }
         let mut state = self.lock();
         let Some(subscriber) = state.subscribers.get_mut(&head.subscription) else { return true };
         subscriber.allowance = subscriber.allowance.saturating_sub(batches.len() as i64);

@@ -9,7 +9,7 @@ use protocol::{BatchError, BatchHeader, Codec, RecordCursor, check_batch};
 
 use crate::compression::{UnpackLimits, unpack};
 use crate::error::{CompressionError, Error};
-use crate::record::{OpenedBatch, Record};
+use crate::record::{OpenedBatch, Record, SECTION_BYTES_MAX};
 
 /// Batches one after the other, read record by record.
 pub(crate) struct Batches {
@@ -136,6 +136,7 @@ pub struct ReadBatches {
 pub fn read_batches(bytes: &[u8], unpacked_bytes_max: usize) -> ReadBatches {
     let mut found = ReadBatches { records: 0, unpacked_bytes_max: 0, error: None };
     let Ok(topic) = TopicName::parse("topic") else { return found };
+    let unpacked_bytes_max = unpacked_bytes_max.min(SECTION_BYTES_MAX);
     let limits = UnpackLimits { unpacked_bytes_max, ..UnpackLimits::default() };
     let mut batches = Batches::new((topic, 0), Bytes::copy_from_slice(bytes), 0, limits);
     while let Some(record) = batches.next(0) {
