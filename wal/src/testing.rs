@@ -3,10 +3,14 @@
 use model::{EntryHead, Lsn, SpaceUse, StreamId};
 
 use crate::config::WalConfig;
+use crate::crc::crc32c;
 use crate::device::{Completion, SimDisk};
 use crate::fold::Fold;
 use crate::read::{Cursor, ReadStep};
 use crate::wal::{Room, Wal};
+
+/// Between an entry's start and what the checksum handed over covers, bytes.
+const MORE_BYTES: usize = 5;
 
 /// Small segments and groups, so that little data goes through many.
 pub(crate) fn config() -> WalConfig {
@@ -93,6 +97,17 @@ impl Log {
         assert_eq!(self.wal.room(bytes, SpaceUse::Grows), Room::Yes);
         let payload = payload(stream, offset, bytes);
         self.wal.append(&head(stream, offset), &[&payload])
+    }
+
+    /// The same the way of small entries: its start as a number, its end with the checksum known. It
+    /// has 21 bytes at least.
+    pub fn append_joined(&mut self, stream: u32, offset: u64, bytes: usize) -> Lsn {
+        assert_eq!(self.wal.room(bytes, SpaceUse::Grows), Room::Yes);
+        let payload = payload(stream, offset, bytes);
+        let (start, rest) = payload.split_first_chunk().unwrap();
+        let crc = crc32c(&rest[MORE_BYTES..]);
+        let start = u128::from_le_bytes(*start);
+        self.wal.append_joined::<MORE_BYTES>(&head(stream, offset), start, rest, crc)
     }
 
     pub fn commit(&mut self) {

@@ -180,6 +180,61 @@ fn a_cut_block_never_returns() {
     }
 }
 
+/// Entries of one length in a row, as small publishes are, whose checksums are joined from parts; some are
+/// dropped before the disk has them, others take their place, and the log is crashed and opened again.
+#[test]
+fn stretches_of_one_length_are_kept_as_they_are_and_what_is_dropped_is_gone() {
+    let base = seed(19);
+    for seed in base..base + 20 * effort() {
+        let mut host = Host::open(created(seed), &[], 0, seed).unwrap();
+        let mut dropped = 0;
+        with_context(&seed, || {
+            for life in 0..4 {
+                for _ in 0..25 {
+                    dropped += append_a_stretch(&mut host);
+                }
+                let image = if life % 2 == 0 {
+                    host.disk.crash(host.disk.points() - 1, Fate::Mixed { seed }).image()
+                } else {
+                    host.settle();
+                    host.check_streams();
+                    host.shut_down();
+                    host.disk.image()
+                };
+                let bounds = host.bounds(host.disk.points() - 1);
+                // A multiple of four: audited as well.
+                host = recover(image, &host.truth, bounds, 4 * (seed + life));
+            }
+            assert!(dropped > 100 && host.truth.len() > 500, "{dropped}, {}", host.truth.len());
+        });
+    }
+}
+
+/// Appends some dozens of entries of one length. Returns how many were dropped at last.
+fn append_a_stretch(host: &mut Host) -> u64 {
+    let stream = live_stream(host);
+    let filler = 80 + host.dice.below(220) as usize;
+    for _ in 0..20 + host.dice.below(40) {
+        let entry = host.sized_batch(stream, 1, filler);
+        while host.wal.room(entry.payload.len(), SpaceUse::Grows) != Room::Yes {
+            host.commit();
+            assert!(host.end_one(), "what waits for the disk is written");
+        }
+        host.append(entry);
+        match host.dice.below(20) {
+            0 => host.commit(),
+            1 => drop(host.end_one()),
+            _ => {}
+        }
+    }
+    if host.dice.chance(2) {
+        return 0;
+    }
+    let (before, back) = (host.truth.len() as u64, host.dice.below(50));
+    host.truncate(before.saturating_sub(back));
+    before - host.truth.len() as u64
+}
+
 fn live_stream(host: &mut Host) -> u32 {
     loop {
         let alive = host.streams.iter().find(|(_, stream)| stream.alive);

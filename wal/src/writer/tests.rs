@@ -163,22 +163,99 @@ fn truncate_drops_what_was_not_handed_to_the_disk() {
     let mut log = Log::new(config());
     log.append(1, 0, 100);
     log.settle();
-    // One block under way, then closed groups and an open one.
+    // Blocks under way, then closed groups and an open one.
     log.append(1, 1, 100);
     log.commit();
-    log.append(1, 2, 100);
+    log.append_joined(1, 2, 100);
     log.commit();
     for offset in 3..9 {
-        log.append(1, offset, 7_000);
+        if offset % 3 == 0 {
+            log.append(1, offset, 7_000);
+        } else {
+            log.append_joined(1, offset, 7_000);
+        }
     }
     assert_eq!(log.wal.truncate(Lsn(5)), Lsn(5));
     assert_eq!(log.wal.truncate(Lsn(9)), Lsn(5), "what is gone does not come back");
-    assert_eq!(log.append(1, 5, 50), Lsn(6));
+    assert_eq!(log.append_joined(1, 5, 50), Lsn(6));
     assert_eq!(log.wal.truncate(Lsn(1)), Lsn(3), "blocks under way stay");
     assert_eq!(log.append(1, 3, 30), Lsn(4));
     log.settle();
     let log = log.reopen(config());
-    let offsets: Vec<u64> = log.memory.entries.iter().map(|(_, h, _)| h.base_offset).collect();
-    assert_eq!(offsets, [0, 1, 2, 3]);
-    assert_eq!(log.memory.entries[3].2, payload(1, 3, 30));
+    check_entries(&log, &[100, 100, 100, 30]);
+}
+
+#[test]
+fn entries_handed_over_in_numbers_are_dropped_and_kept_like_others() {
+    let mut log = Log::new(config());
+    let (mut lengths, mut dropped) = (Vec::new(), 0);
+    // Lengths that come again are joined. What is dropped, of the open group and of closed ones, is
+    // appended again with another length.
+    for (round, bytes) in [21, 22, 149, 150, 300, 1_000, 150, 3_000].into_iter().enumerate() {
+        for _ in 0..90 {
+            if log.wal.room(bytes, SpaceUse::Grows) != Room::Yes {
+                log.settle();
+            }
+            let offset = lengths.len() as u64;
+            assert_eq!(log.append_joined(1, offset, bytes), Lsn(offset + 1));
+            lengths.push(bytes);
+        }
+        if round % 3 == 2 {
+            log.commit();
+        }
+        let kept = log.wal.truncate(Lsn(lengths.len() as u64 - 10 - 5 * round as u64));
+        assert_eq!(kept, log.wal.appended_lsn());
+        dropped += lengths.len() - kept.0 as usize;
+        lengths.truncate(kept.0 as usize);
+    }
+    assert!(dropped > 100, "{dropped} were");
+    log.settle();
+    let expected: Vec<u8> = entries(&lengths).collect::<Vec<_>>().concat();
+    assert!(log.read_all(1, 0, 10_000) == expected, "what is read from memory");
+    let mut log = log.reopen(config());
+    check_entries(&log, &lengths);
+    assert!(log.read_all(1, 0, 10_000) == expected, "what is read from the disk");
+}
+
+#[test]
+fn no_block_is_longer_than_a_group_may_be() {
+    // No multiple of the disk's unit, 4,096: a block has 8,192 bytes at most.
+    let group_bytes = 10_000;
+    let mut log = Log::new(WalConfig { group_bytes, writes_in_flight: 1, ..config() });
+    for offset in 0..40 {
+        log.append(1, offset, 1_000);
+    }
+    let bytes_written = |log: &Log| {
+        let stats = log.wal.stats();
+        stats.fresh_bytes_written + stats.recycled_bytes_written
+    };
+    let (mut blocks, mut before) = (Vec::new(), bytes_written(&log));
+    log.commit();
+    while log.wal.durable_lsn() < Lsn(40) {
+        let now = bytes_written(&log);
+        blocks.extend((now > before).then_some(now - before));
+        before = now;
+        log.end_one();
+    }
+    assert!(blocks.iter().all(|bytes| *bytes <= u64::from(group_bytes)), "{blocks:?}");
+    // Seven entries each, and the last five.
+    assert_eq!(blocks, [8_192; 6], "{blocks:?}");
+    let mut log = log.reopen(config());
+    check_entries(&log, &[1_000; 40]);
+    assert_eq!(log.read_all(1, 0, 1 << 20).len(), 40_000);
+}
+
+/// The entries that were there when the log was opened are those of stream 1 with these lengths, from
+/// offset 0 on.
+fn check_entries(log: &Log, lengths: &[usize]) {
+    let found = &log.memory.entries;
+    assert_eq!(found.len(), lengths.len());
+    for (at, ((lsn, head, bytes), expected)) in found.iter().zip(entries(lengths)).enumerate() {
+        assert_eq!((lsn.0, head.base_offset), (at as u64 + 1, at as u64));
+        assert!(*bytes == expected, "entry {lsn}: {} of {} bytes", bytes.len(), expected.len());
+    }
+}
+
+fn entries(lengths: &[usize]) -> impl Iterator<Item = Vec<u8>> {
+    (0..).zip(lengths).map(|(offset, bytes)| payload(1, offset, *bytes))
 }

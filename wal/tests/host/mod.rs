@@ -10,6 +10,7 @@ pub mod rest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use corelane_wal::crc::crc32c;
 use corelane_wal::device::sim::{Dice, SimDisk};
 use corelane_wal::{EntryHead, OpenError, Room, Wal, WalConfig};
 use model::{Lsn, SpaceUse, StreamId};
@@ -26,6 +27,8 @@ pub const KIND_NOTE: u8 = 5;
 /// The flag of entries that free space.
 const FREES_SPACE: u8 = 1;
 const STREAMS_MAX: u64 = 5;
+/// So many entries in a row are handed over the same way.
+const WAY_ENTRIES: usize = 8;
 
 /// An entry as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,14 +241,43 @@ impl Host {
     }
 
     pub fn append(&mut self, mut entry: Entry) {
-        let cut = entry.payload.len() / 3;
-        let (first, second) = entry.payload.split_at(cut);
-        let lsn = self.wal.append(&entry.head, &[first, second]);
+        let lsn = self.hand_over(&entry);
         entry.digest = fold::digest_with(&self.streams, lsn.0, &entry);
         self.truth.push(entry);
         assert_eq!(lsn, Lsn(self.truth.len() as u64), "numbers follow each other");
         fold::apply(&mut self.streams, lsn.0, &self.truth[lsn.0 as usize - 1]);
         self.appended.push((self.disk.points() - 1, lsn.0));
+    }
+
+    /// Each of the ways in for some entries in a row. Not drawn, and the same on the disk.
+    fn hand_over(&mut self, entry: &Entry) -> Lsn {
+        const MORE_BYTES: usize = 5;
+        let Entry { head, payload, .. } = entry;
+        let (first, second) = payload.split_at(payload.len() / 3);
+        match (self.truth.len() / WAY_ENTRIES % 3, payload.split_first_chunk()) {
+            (0, Some((start, rest))) if rest.len() >= MORE_BYTES => {
+                let (start, crc) = (u128::from_le_bytes(*start), crc32c(&rest[MORE_BYTES..]));
+                self.wal.append_joined::<MORE_BYTES>(head, start, rest, crc)
+            }
+            (1, _) => {
+                let crc = crc32c(second);
+                self.wal.append_covered(head, &[first, second], second.len(), crc)
+            }
+            _ => self.wal.append(head, &[first, second]),
+        }
+    }
+
+    /// Drops what is appended and not handed to the disk, above `lsn`. Not while a checkpoint is made:
+    /// it takes streams as they are.
+    pub fn truncate(&mut self, lsn: u64) {
+        assert!(self.checkpoint.is_none() && !self.wal.checkpoint_under_way());
+        let kept = self.wal.truncate(Lsn(lsn)).0;
+        assert!(kept >= self.wal.durable_lsn().0 && kept <= self.truth.len() as u64);
+        assert_eq!(self.wal.appended_lsn(), Lsn(kept));
+        self.truth.truncate(kept as usize);
+        self.streams = fold_truth(&self.truth);
+        // None of the others has been on the disk.
+        self.appended.iter_mut().for_each(|(_, last)| *last = kept.min(*last));
     }
 
     fn draw_entry(&mut self) -> Entry {
