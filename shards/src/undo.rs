@@ -36,7 +36,7 @@ struct Step {
     count: u32,
 }
 
-const _: () = assert!(size_of::<Step>() <= 40, "one for each message under way");
+const _: () = assert!(size_of::<Step>() <= 40, "at worst one for each message under way");
 
 /// When an entry was appended, and the shard's time before that; Unix milliseconds.
 #[derive(Clone, Copy)]
@@ -84,8 +84,8 @@ impl UndoLog {
         self.steps.push_back(Step::of_change(times));
     }
 
-    /// The oldest, when it is a batch, and how many after it are alike: no more than there are after
-    /// `committed` up to `upto`. What they did to their producers is committed with them.
+    /// The oldest, when it is a batch, and how many there are of its like, itself counted: no more than
+    /// there are after `committed` up to `upto`. What they did to their producers is committed with them.
     #[inline]
     pub fn pop_oldest_batches(&mut self, committed: Lsn, upto: Lsn) -> Option<(BatchUndo, u64)> {
         let first = self.steps.front_mut()?;

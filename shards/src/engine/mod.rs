@@ -102,7 +102,7 @@ pub struct Engine {
 
     // How far the fold is committed.
     committed_lsn: Lsn,
-    /// One for each entry after `committed_lsn`.
+    /// What is after `committed_lsn`, batches alike counted.
     undo: UndoLog,
 
     // Of this process only.

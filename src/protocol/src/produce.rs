@@ -94,8 +94,9 @@ pub fn put_produce_head(
 
 /// Acknowledges `count` publishes with consecutive correlation ids of one connection.
 ///
-/// The i-th of them begins at `base_offset + i * offset_step`: a run joins only publishes with the
-/// same number of records, at contiguous offsets of one partition.
+/// The i-th of them begins at `base_offset + i * offset_step`: a run joins only publishes to one shard
+/// with the same number of records, whose offsets follow one another. Their partitions may differ where
+/// the offsets happen to follow: a client knows of each correlation id which partition it was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProduceAck {
     /// At least 1.

@@ -4,7 +4,7 @@
 use super::crc32c;
 use super::join::{ONE, multiply};
 
-/// Bytes that an entry's start has, of which its end's checksum knows nothing.
+/// Bytes of an entry's start that are handed over as a number.
 pub const START_BYTES: usize = size_of::<u128>();
 const WORDS_BYTES: usize = 24;
 
