@@ -1,5 +1,6 @@
 //! Publishes by the hundred under way on one connection, good and bad, for several partitions: the
-//! server takes them together where it can, and each gets the answer it would get alone.
+//! server takes them together where it can, and each gets the answer it would get alone. What is stored
+//! passes the audit and is there after a start.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use protocol::batch::BATCH_HEADER_BYTES;
 use protocol::records::Producer;
 use protocol::{BatchBuilder, FETCH_HEAD_BYTES, RecordIter, kind, split_batches};
 
-use crate::harness::{Launch, folder};
+use crate::harness::{Launch, corelane, folder};
 use crate::random::Random;
 use crate::wire::{Frame, Wire, batch, produce_frame};
 
@@ -16,6 +17,8 @@ use crate::wire::{Frame, Wire, batch, produce_frame};
 type Place = (u16, u32);
 
 const FRAMES: u64 = 3_000;
+/// How many frames a stretch of values of one length has, on average.
+const STRETCH_FRAMES: u64 = 60;
 
 /// What must become of a frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,18 +41,24 @@ enum Fate {
 fn each_publish_of_a_pipeline_gets_its_own_answer() {
     let mut random = Random::of_this_run();
     let folder = folder();
-    let server = Launch::new(&folder.path().join("data")).cores(2).start();
+    let data = folder.path().join("data");
+    let launch = Launch::new(&data).cores(2);
+    let server = launch.start();
     server.create("t", 4);
     let mut wire = Wire::open(server.address);
     let handles: Vec<_> = (0..4).map(|partition| wire.handle("t", partition)).collect();
     let (mut bytes, mut fates) = (Vec::new(), BTreeMap::new());
     let mut current = handles[0];
+    let mut lengths = Lengths::draw(&mut random);
     for correlation in 1_000..1_000 + FRAMES {
         // Runs to one partition, as most producers send them, and changes in between.
         if random.below(8) == 0 {
             current = handles[random.below(4) as usize];
         }
-        let (frame, fate) = frame(&mut random, correlation, current);
+        if random.below(STRETCH_FRAMES) == 0 {
+            lengths = Lengths::draw(&mut random);
+        }
+        let (frame, fate) = frame(&mut random, correlation, current, lengths);
         bytes.extend(frame);
         fates.insert(correlation, fate);
     }
@@ -62,23 +71,76 @@ fn each_publish_of_a_pipeline_gets_its_own_answer() {
     }
     let mut expected = expect_answers(&mut wire, fates);
     wire.check_alive();
-    for handle in handles {
-        // Behind it everything can be read.
-        wire.produce(handle, AckLevel::Durable, &batch(&["the end"])).ack();
-        expected.entry(place(handle)).or_default().push("the end".to_owned());
-        let stored = stored(&mut wire, handle);
-        assert_eq!(stored, expected[&place(handle)], "{handle:?}");
-    }
+    // Behind it everything can be read.
+    check_stored(&mut wire, &handles, &mut expected, "the end");
     assert!(!server.log().contains("panicked"), "{}", server.log());
+    server.stop();
+
+    corelane(&["verify", data.to_str().unwrap()]).ok();
+    let server = launch.start();
+    let mut wire = Wire::open(server.address);
+    let again: Vec<_> = (0..4).map(|partition| wire.handle("t", partition)).collect();
+    assert_eq!(again, handles);
+    check_stored(&mut wire, &handles, &mut expected, "after the start");
+}
+
+/// Publishes one more message to each partition: its offset follows, and before it is what is expected.
+fn check_stored(
+    wire: &mut Wire,
+    handles: &[PartitionHandle],
+    expected: &mut BTreeMap<Place, Vec<String>>,
+    last: &str,
+) {
+    for handle in handles {
+        let expected = expected.entry(place(*handle)).or_default();
+        let ack = wire.produce(*handle, AckLevel::Durable, &batch(&[last])).ack();
+        assert_eq!(ack.base_offset, expected.len() as u64, "{handle:?}");
+        expected.push(last.to_owned());
+        let stored = stored(wire, *handle);
+        let differs = stored.iter().zip(&*expected).position(|(stored, sent)| stored != sent);
+        assert_eq!((differs, stored.len()), (None, expected.len()), "{handle:?}");
+    }
 }
 
 fn place(partition: PartitionHandle) -> Place {
     (partition.shard.0, partition.stream.0)
 }
 
-fn frame(random: &mut Random, correlation: u64, to: PartitionHandle) -> (Vec<u8>, Fate) {
+/// How long the values of a stretch of frames are. What is alike is counted together, and checksums of
+/// batches as long as the one before are joined from parts; of others they are not.
+#[derive(Clone, Copy)]
+enum Lengths {
+    /// All of them, bytes.
+    One(usize),
+    /// No two neighbours.
+    Mixed,
+}
+
+impl Lengths {
+    fn draw(random: &mut Random) -> Self {
+        match random.below(4) {
+            0 => Self::Mixed,
+            _ => Self::One(100 + random.below(201) as usize),
+        }
+    }
+
+    fn value(self, correlation: u64, n: u64) -> String {
+        let bytes = match self {
+            Self::One(bytes) => bytes,
+            Self::Mixed => 10 + (correlation % 90) as usize,
+        };
+        format!("{:x<bytes$}", format!("{correlation}-{n}-"))
+    }
+}
+
+fn frame(
+    random: &mut Random,
+    correlation: u64,
+    to: PartitionHandle,
+    lengths: Lengths,
+) -> (Vec<u8>, Fate) {
     let place = place(to);
-    let value = |n: u64| format!("{correlation}-{n}-{}", "x".repeat((correlation % 90) as usize));
+    let value = |n: u64| lengths.value(correlation, n);
     let one = batch(&[value(0)]);
     let durable = Some(AckLevel::Durable);
     let stored = |level, values| Fate::Stored { place, level, values };
