@@ -79,7 +79,7 @@ impl Core {
         terms: &ProduceTerms,
         slot: usize,
     ) -> Result<(usize, Work), usize> {
-        // Stays where it is: it is some KiB.
+        // Looked at where it lies and not handed on by value: each move would copy some KiB.
         let run = row.checked();
         if run.publishes.len() < 2 {
             return Err(1);
@@ -211,7 +211,7 @@ fn asks_the_same(first: &ProduceHead, next: &ProduceHead) -> bool {
 #[cfg(test)]
 mod tests {
     use model::{AckLevel, PartitionHandle, ShardId, StreamId, TopicId};
-    use protocol::{BatchBuilder, Producer, put_produce_head};
+    use protocol::{BatchBuilder, FRAME_HEADER_BYTES, Producer, put_produce_head};
 
     use super::*;
 
@@ -261,6 +261,86 @@ mod tests {
         assert_eq!(row(&[own_level, own_level, head(2, 0, None, 0)]), 2, "the topic's own level");
         assert_eq!(row(&[usual; 200]), RUN_PUBLISHES_MAX);
         assert_eq!(row(&[]), 0);
+    }
+
+    /// The partitions of the row that these frames begin with.
+    fn partitions(frames: &[Vec<u8>]) -> Vec<PartitionHandle> {
+        let received = frames.concat();
+        let row = Row::begin(&received, MANY, Work::MAX);
+        row.into_iter().flatten().map(|(_, partition)| partition).collect()
+    }
+
+    /// The frame with another byte in one place.
+    fn altered(frame: &[u8], at: usize, byte: u8) -> Vec<u8> {
+        let mut frame = frame.to_vec();
+        assert_ne!(frame[at], byte, "byte {at}");
+        frame[at] = byte;
+        frame
+    }
+
+    #[test]
+    fn a_row_ends_before_a_head_that_is_malformed_or_another_one() {
+        // Where the fields of a produce head are in its frame.
+        const DEADLINE: usize = FRAME_HEADER_BYTES;
+        const SHARD: usize = DEADLINE + 16;
+        const ACK: usize = DEADLINE + 20;
+        const BATCH_COUNT: usize = DEADLINE + 24;
+        const KIND: usize = 6;
+        let durable = Some(AckLevel::Durable);
+        let good = publish(1, head(1, 0, durable, 0), &batch(100, None));
+        let other = publish(1, head(2, 0, durable, 0), &batch(100, None));
+        let endings = [
+            ("version", 4, 2),
+            ("flags of the frame", 5, 1),
+            ("another kind", KIND, kind::FETCH as u8),
+            ("an unknown kind", KIND + 1, 0xEE),
+            ("another deadline", DEADLINE, 9),
+            ("a deadline, in its highest byte", DEADLINE + 3, 1),
+            ("another shard", SHARD, 1),
+            ("reserved byte of the handle", SHARD + 2, 1),
+            ("last reserved byte of the handle", SHARD + 3, 1),
+            ("the topic's own level", ACK, 0xFF),
+            ("another level", ACK, AckLevel::Memory as u8),
+            ("a bad level", ACK, 3),
+            ("flags of the head", ACK + 1, 1),
+            ("reserved byte", ACK + 2, 1),
+            ("last reserved byte", ACK + 3, 1),
+            ("no batch", BATCH_COUNT, 0),
+            ("two batches", BATCH_COUNT, 2),
+            ("very many batches", BATCH_COUNT + 3, 1),
+        ];
+        for (what, at, byte) in endings {
+            let bad = altered(&good, at, byte);
+            let [a, b] = [head(1, 0, durable, 0), head(2, 0, durable, 0)].map(|head| head.handle);
+            // As the second, after its own head and after another one; then as the third.
+            let second = [good.clone(), bad.clone(), good.clone()];
+            assert_eq!(partitions(&second), [], "{what}");
+            let third = [good.clone(), good.clone(), bad.clone(), good.clone()];
+            assert_eq!(partitions(&third), [a, a], "{what}");
+            let after_another = [good.clone(), other.clone(), bad.clone(), bad.clone()];
+            assert_eq!(partitions(&after_another), [a, b], "{what}");
+            let received = third.concat();
+            let checked = Row::begin(&received, MANY, Work::MAX).unwrap().checked();
+            assert_eq!(checked.bytes, 2 * good.len(), "{what}");
+        }
+    }
+
+    #[test]
+    fn each_publish_of_a_row_goes_to_the_partition_it_names() {
+        let durable = Some(AckLevel::Durable);
+        let small = batch(100, None);
+        for streams in [&[1, 2, 1][..], &[1, 1, 2, 2, 1, 3, 3, 1, 2], &[7, 8, 9], &[5; 9]] {
+            let heads: Vec<_> = streams.iter().map(|stream| head(*stream, 0, durable, 0)).collect();
+            let frames: Vec<_> = heads.iter().map(|head| publish(1, *head, &small)).collect();
+            let expected: Vec<_> = heads.iter().map(|head| head.handle).collect();
+            assert_eq!(partitions(&frames), expected, "{streams:?}");
+        }
+        // The same number, of another topic.
+        let mut elsewhere = head(1, 0, durable, 0);
+        elsewhere.handle.topic = TopicId(2);
+        let heads = [head(1, 0, durable, 0), elsewhere, head(1, 0, durable, 0)];
+        let frames = heads.map(|head| publish(1, head, &small));
+        assert_eq!(partitions(&frames), heads.map(|head| head.handle));
     }
 
     #[test]

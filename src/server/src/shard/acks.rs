@@ -403,3 +403,126 @@ impl CheckedBatch {
         self.bytes.iter().map(bytes::Bytes::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::CoreId;
+
+    use super::*;
+
+    const COST_BYTES: u32 = 100;
+
+    /// How a publish comes after the one before it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Next {
+        CarriesOn,
+        CorrelationGap,
+        OffsetGap,
+        OtherRecords,
+        Later,
+    }
+
+    const ALL: [Next; 5] =
+        [Next::CarriesOn, Next::CorrelationGap, Next::OffsetGap, Next::OtherRecords, Next::Later];
+
+    fn first() -> AckRun {
+        AckRun {
+            connection: ConnectionId { core: CoreId(0), index: 1, generation: 1 },
+            first_correlation: 7,
+            count: 1,
+            base_offset: 1_000,
+            records: 10,
+            time_ms: 5,
+            cost: COST_BYTES,
+        }
+    }
+
+    fn after(before: &AckRun, next: Next) -> AckRun {
+        let mut run = *before;
+        run.first_correlation += 1;
+        run.base_offset += u64::from(before.records);
+        match next {
+            Next::CarriesOn => {}
+            Next::CorrelationGap => run.first_correlation += 1,
+            Next::OffsetGap => run.base_offset += 1,
+            Next::OtherRecords => run.records += 1,
+            Next::Later => run.time_ms += 1,
+        }
+        run
+    }
+
+    /// Publishes of one each, of which the first is [`first`].
+    fn row(nexts: &[Next]) -> Vec<AckRun> {
+        let mut row = vec![first()];
+        for next in nexts {
+            row.push(after(&row[row.len() - 1], *next));
+        }
+        row
+    }
+
+    /// What a client makes of an acknowledgement: correlation, offset, records and time of each publish.
+    fn each(run: &AckRun) -> impl Iterator<Item = (u64, u64, u32, i64)> {
+        let AckRun { first_correlation, count, base_offset, records, time_ms, .. } = *run;
+        (0..u64::from(count)).map(move |at| {
+            (first_correlation + at, base_offset + at * u64::from(records), records, time_ms)
+        })
+    }
+
+    fn counts(runs: impl IntoIterator<Item = AckRun>) -> Vec<u32> {
+        joined(runs.into_iter()).map(|run| run.count).collect()
+    }
+
+    #[test]
+    fn publishes_that_carry_one_another_on_are_acknowledged_together() {
+        assert!(counts([]).is_empty());
+        assert_eq!(counts(row(&[])), [1]);
+        let all: Vec<AckRun> = joined(row(&[Next::CarriesOn; 63]).into_iter()).collect();
+        assert_eq!(all, [AckRun { count: 64, cost: 64 * COST_BYTES, ..first() }]);
+        for gap in &ALL[1..] {
+            let [on, gap] = [Next::CarriesOn, *gap];
+            assert_eq!(counts(row(&[on, on, gap, on])), [3, 2], "{gap:?}");
+            assert_eq!(counts(row(&[gap, on, on, gap])), [1, 3, 1], "{gap:?}");
+        }
+        let [one, mut two] = [first(), after(&first(), Next::CarriesOn)];
+        two.connection.index += 1;
+        assert_eq!(counts([one, two]), [1, 1], "another connection");
+    }
+
+    /// Of every row of five: each publish is acknowledged once, with its own offset, in order, and what
+    /// they count in flight is kept.
+    #[test]
+    fn what_is_joined_says_of_each_publish_what_it_would_say_alone() {
+        let n = ALL.len();
+        for number in 0..n.pow(4) {
+            let nexts = [1, n, n * n, n * n * n].map(|place| ALL[number / place % n]);
+            let row = row(&nexts);
+            let runs: Vec<AckRun> = joined(row.iter().copied()).collect();
+            let said: Vec<_> = runs.iter().flat_map(each).collect();
+            let alone: Vec<_> = row.iter().flat_map(each).collect();
+            assert_eq!(said, alone, "{nexts:?}");
+            assert_eq!(runs.iter().map(|run| run.count).sum::<u32>(), 5, "{nexts:?}");
+            assert_eq!(runs.iter().map(|run| run.cost).sum::<u32>(), 5 * COST_BYTES, "{nexts:?}");
+            let gaps = nexts.iter().filter(|next| **next != Next::CarriesOn).count();
+            assert_eq!(runs.len(), gaps + 1, "{nexts:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_too_much_for_one_acknowledgement_is_two() {
+        let mut runs = row(&[Next::CarriesOn; 3]);
+        runs[0].cost = u32::MAX - 2 * COST_BYTES;
+        let costs: Vec<u32> = joined(runs.iter().copied()).map(|run| run.cost).collect();
+        assert_eq!(costs, [u32::MAX, COST_BYTES]);
+        assert_eq!(counts(runs), [3, 1]);
+
+        let many = AckRun { count: u32::MAX - 1, ..first() };
+        let follows = |before: &AckRun| AckRun {
+            first_correlation: before.first_correlation + u64::from(before.count),
+            base_offset: before.base_offset + u64::from(before.count) * u64::from(before.records),
+            count: 1,
+            ..*before
+        };
+        let next = follows(&many);
+        assert_eq!(counts([many, next, follows(&next)]), [u32::MAX, 1]);
+    }
+}
