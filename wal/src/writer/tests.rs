@@ -223,7 +223,11 @@ fn no_block_is_longer_than_a_group_may_be() {
     let group_bytes = 10_000;
     let mut log = Log::new(WalConfig { group_bytes, writes_in_flight: 1, ..config() });
     for offset in 0..40 {
-        log.append(1, offset, 1_000);
+        if offset % 2 == 0 {
+            log.append(1, offset, 1_000)
+        } else {
+            log.append_joined(1, offset, 1_000)
+        };
     }
     let bytes_written = |log: &Log| {
         let stats = log.wal.stats();
