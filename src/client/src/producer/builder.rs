@@ -52,7 +52,7 @@ impl ProducerBuilder {
     }
 
     /// How long a batch that is not full waits for more messages. While a partition has as many
-    /// batches on their way as it may, messages gather anyway. Default: 0.
+    /// batches on their way as it may, or two and less than 64 KiB for the next, messages gather anyway. Default: 0.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.options.linger = linger;

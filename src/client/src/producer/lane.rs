@@ -14,6 +14,10 @@ use super::delivery::{Delivery, Outcome, Ticket};
 use super::{Message, Shared};
 use crate::error::Error;
 
+/// Batches on their way behind which one of under [`SMALL_BATCH_BYTES`] waits.
+const SMALL_IN_FLIGHT_MAX: usize = 2;
+const SMALL_BATCH_BYTES: usize = 64 * 1024;
+
 /// A batch that messages gather in, or that is full and waits to be sent.
 pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
@@ -78,6 +82,7 @@ impl Lane {
             state.seal();
         }
         let opens = state.open.is_none();
+        let was_small = state.open.as_ref().is_none_or(OpenBatch::is_small);
         let mut batch = match state.open.take() {
             Some(open) => open,
             None => OpenBatch::new(shared, bytes.max(state.batch_bytes_before)),
@@ -98,19 +103,21 @@ impl Lane {
             state.unfinished.push_back(outcome.clone());
         }
         let full = batch.is_full(options);
+        let grew = was_small && !batch.is_small();
         state.open = Some(batch);
         if full {
             state.seal();
         }
         drop(state);
-        if opens || full {
+        if opens || grew || full {
             self.wake.notify_one();
         }
         Ok(Delivery::new(outcome, self.partition, index))
     }
 
-    /// What is to be sent now.
-    pub(super) fn next(&self, options: &ProducerOptions) -> Next {
+    /// What is to be sent now, with `in_flight` batches on their way. Behind [`SMALL_IN_FLIGHT_MAX`] a small batch
+    /// gathers until one is answered: many small ones cost client and server more time than they save.
+    pub(super) fn next(&self, options: &ProducerOptions, in_flight: usize) -> Next {
         let mut state = self.lock();
         if let Some(batch) = state.sealed.pop_front() {
             return Next::Batch(batch);
@@ -121,6 +128,9 @@ impl Lane {
         let due = open.opened_at + options.linger;
         if due > Instant::now() {
             return Next::LingerUntil(due);
+        }
+        if in_flight >= SMALL_IN_FLIGHT_MAX && open.is_small() {
+            return Next::Nothing;
         }
         state.take_open().map_or(Next::Nothing, Next::Batch)
     }
@@ -177,6 +187,10 @@ impl OpenBatch {
 
     fn has_room(&self, bytes: usize, options: &ProducerOptions) -> bool {
         self.builder.batch_bytes() + bytes <= options.batch_bytes as usize
+    }
+
+    fn is_small(&self) -> bool {
+        self.builder.batch_bytes() < SMALL_BATCH_BYTES
     }
 
     fn is_full(&self, options: &ProducerOptions) -> bool {

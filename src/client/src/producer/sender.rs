@@ -164,7 +164,7 @@ impl Sender {
             }
             let batch = match self.again.pop_front() {
                 Some(batch) => batch,
-                None => match self.lane.next(&self.shared.options) {
+                None => match self.lane.next(&self.shared.options, self.in_flight.len()) {
                     Next::Batch(open) => match self.seal(open) {
                         Some(batch) => batch,
                         None => continue,

@@ -314,6 +314,46 @@ async fn a_full_buffer_makes_senders_wait() {
     assert!(matches!(error, Error::MessageTooLarge { max: 100_000, .. }));
 }
 
+/// How many messages each batch had that the server was sent, once it has `count` of them.
+async fn batches_seen(fake: &Fake, count: usize) -> Vec<u32> {
+    let seen = async {
+        while fake.state().seen.len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the batch is not sent");
+    fake.state().seen.iter().map(|seen| seen.records).collect()
+}
+
+#[tokio::test]
+async fn behind_two_batches_small_ones_gather_and_large_ones_go() {
+    let fake = Fake::start().await;
+    fake.create("t", 1);
+    fake.state().hold_acks = true;
+    let client = client(&fake).await;
+    let producer = client.producer().build().unwrap();
+    let mut deliveries = vec![send(&producer, "t", "0").await];
+    assert_eq!(batches_seen(&fake, 1).await, [1]);
+    deliveries.push(send(&producer, "t", "1").await);
+    assert_eq!(batches_seen(&fake, 2).await, [1, 1]);
+    let large = "v".repeat(64 * 1024);
+    for value in ["2", "3", "4", &large] {
+        deliveries.push(send(&producer, "t", value).await);
+        // Who would send each at once has the time to.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(batches_seen(&fake, 3).await, [1, 1, 4]);
+    deliveries.push(send(&producer, "t", "6").await);
+    fake.state().hold_acks = false;
+    fake.changed();
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    assert_eq!(batches_seen(&fake, 4).await, [1, 1, 4, 1]);
+}
+
 #[tokio::test]
 async fn a_dropped_producer_sends_what_it_has() {
     let fake = Fake::start().await;
