@@ -63,9 +63,10 @@ struct CrashArgs {
     /// Kills
     #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: u32,
-    /// Messages a second of each of the four producers at most [default: all the broker takes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
+    /// Messages a second of each of the four producers at most. Above what the audits read meanwhile, each round
+    /// brings more than the one before, until retention removes what was not read
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
     /// Longest time from the end of an audit to the next kill, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_500)]
     life_ms: u64,
@@ -163,7 +164,7 @@ fn main() -> ExitCode {
             program: args.common.binary,
             folder: args.common.folder,
             rounds: args.rounds,
-            rate: args.rate,
+            rate: Some(args.rate),
             life_max: Duration::from_millis(args.life_ms),
             verbose: true,
         })),
